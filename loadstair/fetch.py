@@ -1,0 +1,101 @@
+"""Plain HTTP for the orchestrator: small, bounded, with a timeout, never through a proxy.
+
+The load itself does not go through here: it has a transport of its own (`loadstair.load.transport`).
+"""
+
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadstair.clock import Deadline
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+PIECE_BYTES = 64 * 1024
+
+
+class FetchError(Exception):
+    """No usable answer came. `str()` names the URL and why; `refused` tells a closed port from the rest."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Raises ValueError if the body is not JSON."""
+        return json.loads(self.body)
+
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+
+class _RedirectsWithinOrigin(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if req.get_method() != "GET" or (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_NO_PROXY = urllib.request.ProxyHandler({})
+
+
+def fetch(
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float,
+    tls: ssl.SSLContext | None = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
+) -> Answer:
+    """GET, or POST where a body is given. Any HTTP status is an answer.
+
+    Redirects are followed for GET and within one origin only, else they are the answer: headers may hold a key.
+
+    Raises FetchError when nobody answered, in time or in HTTP, or the answer is longer than `body_bytes_max`.
+    `timeout_s` bounds each wait and, up to one more wait, the whole body: a server that trickles cannot hold us.
+    """
+    deadline = Deadline.after_s(timeout_s)
+    handlers: list[urllib.request.BaseHandler] = [_NO_PROXY, _RedirectsWithinOrigin()]
+    if tls is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=tls))
+    opener = urllib.request.build_opener(*handlers)
+    request = urllib.request.Request(url, data=body, headers=dict(headers or {}))  # noqa: S310  the caller's URL, http(s) checked in the plan
+    try:
+        with opener.open(request, timeout=timeout_s) as response:
+            return _answer(url, response, response.status, body_bytes_max, deadline)
+    except urllib.error.HTTPError as error:
+        with error:
+            return _answer(url, error, error.code, body_bytes_max, deadline)
+    except urllib.error.URLError as error:
+        refused = isinstance(error.reason, ConnectionRefusedError)
+        reason = "connection refused" if refused else str(error.reason)
+        raise FetchError(f"{url}: {reason}", refused=refused) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise FetchError(f"{url}: {error or type(error).__name__}") from error
+
+
+def _answer(url: str, response: Any, status: int, body_bytes_max: int, deadline: Deadline) -> Answer:
+    body = bytearray()
+    while piece := response.read1(PIECE_BYTES):
+        body += piece
+        if len(body) > body_bytes_max:
+            raise FetchError(f"{url}: the answer is longer than {body_bytes_max} bytes")
+        if deadline.passed():
+            raise FetchError(f"{url}: the answer had not ended in time")
+    return Answer(status=status, headers={k.lower(): v for k, v in response.headers.items()}, body=bytes(body))
