@@ -1,0 +1,1 @@
+"""① What was asked: the plan, parsed with every mistake at once, its staircase and its workload."""

@@ -1,0 +1,249 @@
+"""The plan's keys, as frozen values. The keys are a contract: `plans/schema.json` is generated from this module.
+
+Durations are seconds, latencies name their unit. A key that this version cannot carry out is refused by
+`loadstair.plan.parse`, never ignored.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class PlanValue(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Lengths(PlanValue):
+    """Token counts of one side of a request: lognormal with this mean and coefficient of variation, then clipped."""
+
+    mean: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    cv: NotNegative = 0.0
+    """Coefficient of variation; 0 means every request has the same length."""
+    min: PositiveInt = 1
+    max: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _mean_lies_inside(self) -> Self:
+        if self.max is not None and not self.min <= self.mean <= self.max:
+            raise ValueError(f"mean {self.mean:g} must lie between min {self.min} and max {self.max}")
+        if self.mean < self.min:
+            raise ValueError(f"mean {self.mean:g} must not be below min {self.min}")
+        return self
+
+
+def _number_means_fixed(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"mean": value}
+    return value
+
+
+LengthsOrNumber = Annotated[
+    Lengths,
+    BeforeValidator(_number_means_fixed, json_schema_input_type=Lengths | Annotated[float, Field(ge=1)]),
+]
+
+
+class Prefix(PlanValue):
+    """A system prompt that a share of the requests have in common."""
+
+    share: Share = 0.0
+    tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class EndpointKind(StrEnum):
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+
+class Workload(PlanValue):
+    endpoint: EndpointKind = EndpointKind.CHAT
+    model: Annotated[str, Field(min_length=1)]
+    input_tokens: LengthsOrNumber
+    output_tokens: LengthsOrNumber
+    temperature: NotNegative = 0.7
+    ignore_eos: bool = True
+    """Ask the server to generate exactly the tokens asked for (vLLM's and llama.cpp's extension)."""
+    prefix: Prefix = Prefix()
+    salt: bool = True
+    """Begin each prompt with a unique word, so that a prefix cache cannot answer for the GPU."""
+
+
+class LoadMode(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class Load(PlanValue):
+    mode: LoadMode = LoadMode.CLOSED
+    """closed: steps are concurrent users; open: steps are requests per second."""
+    steps: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    warmup_s: NotNegative = 5.0
+    hold_s: Positive = 20.0
+    cooldown_s: NotNegative = 3.0
+    """Idle time after a visit's drain."""
+    tail_s_max: Positive = 120.0
+    """How long the step's load may stay after the hold, until the requests started in it have ended."""
+    repeats: PositiveInt = 1
+    refine: Annotated[int, Field(ge=0)] = 0
+    request_timeout_s: Positive = 600.0
+    idle_timeout_s: Positive = 120.0
+    """The longest gap between two reads of one response, from the first byte of its body on."""
+    connections: Literal["keep_alive", "per_request"] = "keep_alive"
+    abort_share: Share = 0.0
+    arrivals: Literal["constant", "poisson", "gamma", "trace"] | None = None
+    precision: Positive | None = None
+    hold_s_max: Positive | None = None
+
+
+class Slo(PlanValue):
+    """Limits. `*_p50/_p90/_p99` bind the step's percentile; for goodput every request is held to the ttft, tpot and
+    e2e limits itself."""
+
+    ttft_ms_p50: Positive | None = None
+    ttft_ms_p90: Positive | None = None
+    ttft_ms_p99: Positive | None = None
+    itl_ms_p50: Positive | None = None
+    itl_ms_p90: Positive | None = None
+    itl_ms_p99: Positive | None = None
+    tpot_ms_p50: Positive | None = None
+    tpot_ms_p90: Positive | None = None
+    tpot_ms_p99: Positive | None = None
+    e2e_s_p50: Positive | None = None
+    e2e_s_p90: Positive | None = None
+    e2e_s_p99: Positive | None = None
+    e2e_s_max: Positive | None = None
+    error_rate_max: Share | None = None
+
+
+class Gpus(PlanValue):
+    type: Annotated[str, Field(min_length=1)]
+    count: PositiveInt
+    usd_per_hour: NotNegative | None = None
+    """Price of one GPU for one hour."""
+    link: Literal["nvswitch", "nvlink_pairs", "pcie5", "pcie4"] | None = None
+    """How the GPUs reach each other; by default what the catalogue says of this type."""
+
+
+FlagValue = bool | int | float | str
+
+
+class Engine(PlanValue):
+    tp: PositiveInt = 1
+    flags: dict[str, FlagValue] = {}
+    """Engine options by vLLM's names: max_num_seqs, max_num_batched_tokens, gpu_memory_utilization, block_size …"""
+
+
+class Balancer(PlanValue):
+    kind: Literal["nginx"] = "nginx"
+    policy: Literal["round_robin", "least_conn", "random_two", "hash"] = "round_robin"
+
+
+class Process(PlanValue):
+    """One server process. `{port}` (a free port, the same within one process), `{python}` and `{plan_dir}` are
+    filled in, in command, ready_url and env."""
+
+    command: tuple[str, ...] | str
+    """A list of arguments, or a line split as a shell splits words; no shell runs it."""
+    ready_url: str
+    """Answers 200 when the server can take requests; its origin is where the requests go."""
+    env: dict[str, str] = {}
+    metrics_url: str | None = None
+
+
+class Tls(PlanValue):
+    verify: bool = True
+    ca: str | None = None
+
+
+class TopologyPlanBase(PlanValue):
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    gpus: Gpus | None = None
+    restart: Literal["always", "never"] = "always"
+    """Whether engines are started anew for every visit."""
+    ready_timeout_s: Positive = 600.0
+    headers: dict[str, str] = {}
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; the key itself never stands in a plan."""
+
+
+class SimulatedTopology(TopologyPlanBase):
+    kind: Literal["simulated"]
+    gpus: Gpus
+    engines: Annotated[tuple[Engine, ...], Field(min_length=1)]
+    balancer: Balancer | None = None
+
+
+class ProcessesTopology(TopologyPlanBase):
+    kind: Literal["processes"]
+    processes: Annotated[tuple[Process, ...], Field(min_length=1)]
+    engines: tuple[Engine, ...] = ()
+    balancer: Balancer | None = None
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return url.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class ExternalTopology(TopologyPlanBase):
+    kind: Literal["external"]
+    url: HttpUrl
+    """The server's root; /v1 is added unless the path already ends in it."""
+    metrics: tuple[HttpUrl, ...] = ()
+    replicas: tuple[HttpUrl, ...] = ()
+    tls: Tls = Tls()
+    engines: tuple[Engine, ...] = ()
+
+
+class ComposeTopology(TopologyPlanBase):
+    kind: Literal["compose"]
+    file: str
+    profile: str
+    engines: tuple[Engine, ...] = ()
+
+
+class KubernetesTopology(TopologyPlanBase):
+    kind: Literal["kubernetes"]
+    engines: tuple[Engine, ...] = ()
+
+
+TopologyPlan = Annotated[
+    SimulatedTopology | ProcessesTopology | ExternalTopology | ComposeTopology | KubernetesTopology,
+    Field(discriminator="kind"),
+]
+
+
+class RemoteWorkers(PlanValue):
+    expect: PositiveInt
+    bind: str
+
+
+class Plan(PlanValue):
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    workload: Workload
+    load: Load
+    slo: Slo | None = None
+    thresholds: tuple[str, ...] = ()
+    topologies: Annotated[tuple[TopologyPlan, ...], Field(min_length=1)]
+    """The first is the baseline: comparisons are other/first."""
+    workers: Literal["auto"] | PositiveInt | RemoteWorkers = "auto"
+    variants: dict[str, object] | None = None
+    matrix: dict[str, object] | None = None
+    compare_unequal: bool = False
+
+    def topology(self, name: str) -> TopologyPlan:
+        return next(topology for topology in self.topologies if topology.name == name)

@@ -1,0 +1,227 @@
+"""What a plan's values must satisfy together, and what this version cannot carry out.
+
+Each rule yields problems with their path; a plan with any is refused before anything starts.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import assert_never
+
+from loadstair.errors import Problem
+from loadstair.plan.model import (
+    ComposeTopology,
+    EndpointKind,
+    ExternalTopology,
+    KubernetesTopology,
+    LoadMode,
+    Plan,
+    ProcessesTopology,
+    RemoteWorkers,
+    SimulatedTopology,
+    TopologyPlan,
+)
+from loadstair.plan.threshold import parse_threshold
+from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_names, model_names
+from loadstair.serving.memory import kv_tokens
+from loadstair.serving.steptime import expected_request_s
+
+SIMULATED_FLAGS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "gpu_memory_utilization",
+    "block_size",
+    "max_model_len",
+)
+"""Engine flags that the simulated engine knows, by vLLM's names."""
+
+MAX_NUM_SEQS_DEFAULT = 256
+MAX_NUM_BATCHED_TOKENS_DEFAULT = 8192
+GPU_MEMORY_UTILIZATION_DEFAULT = 0.9
+
+
+def rule_problems(plan: Plan) -> list[Problem]:
+    problems = [*_not_supported(plan), *_steps(plan), *_names(plan), *_thresholds(plan)]
+    for index, topology in enumerate(plan.topologies):
+        problems += _topology(plan, topology, f"topologies[{index}]")
+    if not problems:  # the expected request needs a plan that is right otherwise
+        problems += _hold_is_long_enough(plan)
+    return problems
+
+
+def _not_supported(plan: Plan) -> Iterator[Problem]:
+    refused = {
+        "workload.endpoint": plan.workload.endpoint is EndpointKind.EMBEDDINGS and "embeddings",
+        "load.mode": plan.load.mode is LoadMode.OPEN and "open",
+        "load.refine": plan.load.refine > 0 and plan.load.refine,
+        "load.abort_share": plan.load.abort_share > 0 and plan.load.abort_share,
+        "load.arrivals": plan.load.arrivals,
+        "load.precision": plan.load.precision,
+        "load.hold_s_max": plan.load.hold_s_max,
+        "workers": isinstance(plan.workers, RemoteWorkers) and "remote workers",
+        "variants": plan.variants is not None and "variants",
+        "matrix": plan.matrix is not None and "matrix",
+    }
+    for path, value in refused.items():
+        if value:
+            yield Problem(path=path, message=f"{value} is not supported by this version; leave it out")
+
+
+def _steps(plan: Plan) -> Iterator[Problem]:
+    steps = plan.load.steps
+    if plan.load.mode is LoadMode.CLOSED:
+        for index, load in enumerate(steps):
+            if load != int(load):
+                yield Problem(path=f"load.steps[{index}]", message=f"users are whole numbers, not {load:g}")
+    for index, (before, after) in enumerate(itertools.pairwise(steps), start=1):
+        if after <= before:
+            yield Problem(path=f"load.steps[{index}]", message=f"steps must rise: {after:g} comes after {before:g}")
+
+
+def _names(plan: Plan) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, topology in enumerate(plan.topologies):
+        if topology.name in seen:
+            yield Problem(
+                path=f"topologies[{index}].name", message=f"{topology.name!r} is the name of an earlier topology"
+            )
+        seen.add(topology.name)
+
+
+def _thresholds(plan: Plan) -> Iterator[Problem]:
+    names = {topology.name for topology in plan.topologies}
+    first = plan.topologies[0].name
+    compared = {f"{name}_vs_{first}" for name in names - {first}}
+    for index, text in enumerate(plan.thresholds):
+        path = f"thresholds[{index}]"
+        try:
+            parse_threshold(text)
+        except ValueError as error:
+            yield Problem(path=path, message=str(error))
+            continue
+        root, _, rest = text.strip().partition(".")
+        known = names if root == "topologies" else compared
+        if not any(rest.startswith(f"{name}.") for name in known):
+            given = ", ".join(sorted(known)) or "none"
+            yield Problem(path=path, message=f"{text!r}: the plan gives no such {root}; it gives {given}")
+
+
+def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem]:
+    match topology:
+        case SimulatedTopology():
+            yield from _simulated(plan, topology, path)
+            yield from _needs_balancer(len(topology.engines), topology.balancer is not None, "engines", path)
+        case ProcessesTopology():
+            yield from _needs_balancer(len(topology.processes), topology.balancer is not None, "processes", path)
+            for index, process in enumerate(topology.processes):
+                if not process.command:
+                    yield Problem(path=f"{path}.processes[{index}].command", message="is empty")
+                if not process.ready_url.startswith(("http://", "https://")):
+                    yield Problem(
+                        path=f"{path}.processes[{index}].ready_url",
+                        message=f"must start with http://, not {process.ready_url!r}",
+                    )
+        case ExternalTopology():
+            pass
+        case ComposeTopology() | KubernetesTopology():
+            yield Problem(
+                path=f"{path}.kind",
+                message=f"{topology.kind} is not supported by this version: bring it up and use kind: external",
+            )
+        case _:
+            assert_never(topology)
+
+
+def _needs_balancer(count: int, has_balancer: bool, what: str, path: str) -> Iterator[Problem]:
+    if count > 1 and not has_balancer:
+        yield Problem(path=f"{path}.balancer", message=f"is missing: {count} {what} need one, such as {{kind: nginx}}")
+
+
+def _simulated(plan: Plan, topology: SimulatedTopology, path: str) -> Iterator[Problem]:
+    model, gpu = find_model(plan.workload.model), find_gpu(topology.gpus.type)
+    if model is None:
+        known = ", ".join(model_names())
+        yield Problem(
+            path="workload.model",
+            message=f"{plan.workload.model!r} is not in the catalogue, which a simulated engine needs; it has {known}",
+        )
+    if gpu is None:
+        yield Problem(
+            path=f"{path}.gpus.type",
+            message=f"{topology.gpus.type!r} is not in the catalogue: {', '.join(gpu_names())}",
+        )
+    used = sum(engine.tp for engine in topology.engines)
+    if used > topology.gpus.count:
+        yield Problem(path=f"{path}.engines", message=f"use {used} GPUs, but gpus.count is {topology.gpus.count}")
+    for index, engine in enumerate(topology.engines):
+        at = f"{path}.engines[{index}]"
+        for flag, value in engine.flags.items():
+            if flag not in SIMULATED_FLAGS:
+                message = f"a simulated engine has no such flag; it has {', '.join(SIMULATED_FLAGS)}"
+                yield Problem(path=f"{at}.flags.{flag}", message=message)
+            elif isinstance(value, bool | str) or value <= 0:
+                yield Problem(path=f"{at}.flags.{flag}", message=f"must be a number above 0, not {value!r}")
+        if model is not None and engine.tp > model.heads:
+            yield Problem(
+                path=f"{at}.tp", message=f"{engine.tp} is more than the model's {model.heads} attention heads"
+            )
+        elif model is not None and gpu is not None:
+            yield from _fits(plan, model, gpu, engine.tp, engine.flags, at)
+
+
+def _fits(
+    plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, bool | int | float | str], at: str
+) -> Iterator[Problem]:
+    if any(isinstance(value, bool | str) for value in flags.values()):
+        return
+    room = kv_tokens(
+        model,
+        gpu,
+        tp,
+        gpu_memory_utilization=float(flags.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION_DEFAULT)),
+        max_num_batched_tokens=int(flags.get("max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS_DEFAULT)),
+        max_num_seqs=int(flags.get("max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
+    )
+    needed = plan.workload.input_tokens.mean + plan.workload.output_tokens.mean
+    if room < needed:
+        yield Problem(
+            path=f"{at}.tp",
+            message=(
+                f"{model.name} in BF16 at tp {tp} leaves {max(room, 0)} tokens of KV cache on {gpu.name}; "
+                f"one request needs {needed:g}"
+            ),
+        )
+
+
+def _hold_is_long_enough(plan: Plan) -> Iterator[Problem]:
+    """Nothing can start and end in a hold shorter than one request; known beforehand only for simulated engines."""
+    for topology in plan.topologies:
+        expected_s = expected_e2e_s(plan, topology, plan.load.steps[-1])
+        if expected_s is not None and plan.load.hold_s < expected_s:
+            yield Problem(
+                path="load.hold_s",
+                message=(
+                    f"{plan.load.hold_s:g} s is shorter than one expected request ({expected_s:.1f} s, {topology.name} "
+                    f"at {plan.load.steps[-1]:g} users): nothing could start and end in it"
+                ),
+            )
+            return
+
+
+def expected_e2e_s(plan: Plan, topology: TopologyPlan, users: float) -> float | None:
+    """End-to-end time of one request by the step-time model; None where the engine is not simulated."""
+    if not isinstance(topology, SimulatedTopology):
+        return None
+    model, gpu = find_model(plan.workload.model), find_gpu(topology.gpus.type)
+    if model is None or gpu is None:
+        return None
+    return expected_request_s(
+        model,
+        gpu,
+        topology.engines[0].tp,
+        topology.gpus.link or gpu.link,
+        engines=len(topology.engines),
+        concurrent=users,
+        input_tokens=plan.workload.input_tokens.mean,
+        output_tokens=plan.workload.output_tokens.mean,
+        max_num_seqs=int(topology.engines[0].flags.get("max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
+    )

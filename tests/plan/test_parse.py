@@ -1,0 +1,170 @@
+"""A plan file becomes frozen values, or every mistake in it at once."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from loadstair.errors import PlanError, UsageError
+from loadstair.plan.model import Lengths, SimulatedTopology
+from loadstair.plan.parse import apply_override, parse_plan, plan_yaml, read_plan
+from loadstair.plan.schema import plan_schema, schema_text
+
+PLANS = Path(__file__).parents[2] / "plans"
+
+SIMULATED: dict[str, Any] = {
+    "name": "demo",
+    "workload": {"model": "Qwen/Qwen2.5-32B-Instruct", "input_tokens": {"mean": 128, "cv": 0.15}, "output_tokens": 64},
+    "load": {"steps": [1, 4], "hold_s": 5},
+    "topologies": [
+        {"name": "tp4", "kind": "simulated", "gpus": {"type": "h100-nvl", "count": 4}, "engines": [{"tp": 4}]},
+    ],
+}
+
+
+def plan_with(path: str, value: Any) -> dict[str, Any]:
+    raw = copy.deepcopy(SIMULATED)
+    apply_override(raw, f"{path}={json.dumps(value)}")
+    return raw
+
+
+def problems_of(raw: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(PlanError) as caught:
+        parse_plan(raw, "demo.yaml")
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def test_a_number_as_length_means_fixed() -> None:
+    plan = parse_plan(SIMULATED, "demo.yaml")
+    assert plan.workload.output_tokens == Lengths(mean=64, cv=0)
+    assert isinstance(plan.topologies[0], SimulatedTopology)
+
+
+def test_a_plan_cannot_be_changed() -> None:
+    plan = parse_plan(SIMULATED, "demo.yaml")
+    with pytest.raises(ValidationError):
+        plan.load.hold_s = 7.0  # type: ignore[misc]
+
+
+def test_every_mistake_is_told_at_once_with_its_path_and_value() -> None:
+    raw = copy.deepcopy(SIMULATED)
+    raw["load"] |= {"hold_s": -1, "hold_sec": 3}
+    raw["topologies"][0]["engines"][0]["tp"] = "four"
+    del raw["workload"]["model"]
+    problems = problems_of(raw)
+    assert set(problems) == {"load.hold_s", "load.hold_sec", "topologies[0].engines[0].tp", "workload.model"}
+    assert problems["load.hold_s"].endswith("greater than 0, not -1")
+    assert problems["load.hold_sec"] == "unknown key; did you mean hold_s?"
+    assert "'four'" in problems["topologies[0].engines[0].tp"]
+    assert problems["workload.model"] == "is missing"
+
+
+def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
+    with pytest.raises(PlanError) as caught:
+        parse_plan(SIMULATED | {"nmae": 1, "seed": -1}, "demo.yaml")
+    assert [line.split(": ")[:2] for line in str(caught.value).splitlines()] == [
+        ["demo.yaml", "seed"],
+        ["demo.yaml", "nmae"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("load.steps", [], "at least 1 item"),
+        ("load.steps[1]", 1, "steps must rise: 1 comes after 1"),
+        ("load.steps[1]", 2.5, "users are whole numbers, not 2.5"),
+        ("load.mode", "open", "not supported by this version"),
+        ("workload.model", "nobody/nothing", "is not in the catalogue"),
+        ("topologies[0].gpus.type", "abacus", "is not in the catalogue"),
+        ("topologies[0].gpus.count", 2, "use 4 GPUs, but gpus.count is 2"),
+        ("topologies[0].engines[0].flags", {"max_seqs": 3}, "no such flag; it has max_num_seqs"),
+        ("topologies[0].engines", [{"tp": 2}, {"tp": 2}], "2 engines need one, such as {kind: nginx}"),
+        ("topologies[0].kind", "quantum", "needs kind: simulated, processes, external"),
+        ("topologies[0].name", "a b", "letters, digits"),
+        ("workers", 0, "not 0"),
+        ("thresholds", ["topologies.tp9.capacity.goodput_rps >= 4"], "the plan gives no such topologies; it gives tp4"),
+        ("workload.input_tokens", {"mean": 5, "max": 4}, "must lie between min 1 and max 4"),
+    ],
+)
+def test_a_mistake_says_what_would_be_right(path: str, value: Any, message: str) -> None:
+    assert message in " | ".join(problems_of(plan_with(path, value)).values())
+
+
+def test_a_hold_shorter_than_one_expected_request_is_refused_where_the_engine_is_simulated() -> None:
+    # 64 tokens at some 10 ms each, one user: more than half a second.
+    message = problems_of(plan_with("load.hold_s", 0.3))["load.hold_s"]
+    assert message.startswith("0.3 s is shorter than one expected request (")
+    assert "nothing could start and end in it" in message
+
+
+def test_a_model_that_does_not_fit_is_refused() -> None:
+    raw = plan_with("topologies[0].gpus", {"type": "l40s", "count": 1})
+    raw["topologies"][0]["engines"] = [{"tp": 1}]
+    assert (
+        "leaves 0 tokens of KV cache" in problems_of(raw)["topologies[0].engines[0].tp"]
+    )  # 61 GiB of weights, 45 GiB of memory
+
+
+def test_the_resolved_plan_reads_back_as_the_same_plan() -> None:
+    plan = parse_plan(SIMULATED, "demo.yaml")
+    assert parse_plan(yaml.safe_load(plan_yaml(plan)), "again.yaml") == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not YAML"),
+        ("just words", "a plan is a mapping"),
+        ("name: a\nname: b\n", "line 2: not YAML: key 'name' is given twice"),
+        ("a: !!python/object:os.system x", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(PlanError) as caught:
+        read_plan(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no such file"):
+        read_plan(tmp_path / "none.yaml")
+
+
+def test_an_override_sets_one_value() -> None:
+    raw = copy.deepcopy(SIMULATED)
+    apply_override(raw, "load.hold_s=7.5")
+    apply_override(raw, "topologies[0].engines[0].tp=2")
+    apply_override(raw, "slo.ttft_ms_p99=200")
+    plan = parse_plan(raw, "demo.yaml")
+    assert plan.load.hold_s == 7.5
+    assert plan.slo is not None
+    assert plan.slo.ttft_ms_p99 == 200
+    assert plan.topologies[0].engines[0].tp == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("override", ["load.hold_s", "=3", "topologies[9].name=x", "name.deeper=1", "a[x]=1"])
+def test_a_wrong_override_is_a_usage_error(override: str) -> None:
+    with pytest.raises(UsageError, match="--set"):
+        apply_override(copy.deepcopy(SIMULATED), override)
+
+
+def test_the_committed_schema_is_the_models() -> None:
+    assert (PLANS / "schema.json").read_text() == schema_text(), (
+        "run: python -m loadstair.plan.schema > plans/schema.json"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_plan_is_right_by_model_and_schema(path: Path) -> None:
+    read_plan(path)
+    jsonschema.validate(yaml.safe_load(path.read_text()), plan_schema())
