@@ -1,0 +1,1 @@
+"""An engine we own: scheduler (pure, seeded), HTTP server, ledger of what it really did."""

@@ -1,0 +1,126 @@
+"""A closed loop of users on simulated engines, in simulated time: what the served engine does, without sockets."""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from loadstair.simserver.scheduler import Request, Scheduler, Step, Token
+from loadstair.units import NS_PER_S
+
+CLIENT_TURNAROUND_NS = 200_000
+"""From a user's last token to its next request at the engine: it misses the step that begins at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTrace:
+    """One request of the closed loop; times are simulated ns."""
+
+    engine: int
+    sent_ns: int
+    token_ns: tuple[int, ...]
+
+    @property
+    def ttft_ns(self) -> int:
+        return self.token_ns[0] - self.sent_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedLoopResult:
+    traces: tuple[RequestTrace, ...]
+    """Of finished requests, in the order they ended."""
+    window_start_ns: int
+    window_end_ns: int
+
+    def output_tokens_per_s(self) -> float:
+        """Tokens that came inside the window, over its length; requests under way at its end count up to there."""
+        start_ns, end_ns = self.window_start_ns, self.window_end_ns
+        tokens = sum(1 for trace in self.traces for at_ns in trace.token_ns if start_ns <= at_ns < end_ns)
+        return tokens * NS_PER_S / (end_ns - start_ns)
+
+
+Lengths = Callable[[int], tuple[int, int]]
+"""Input and output tokens of the n-th request sent."""
+
+
+def run_closed_loop(
+    schedulers: tuple[Scheduler, ...],
+    *,
+    users: int,
+    lengths: Lengths,
+    window_start_ns: int,
+    window_end_ns: int,
+    user_gap_ns: int,
+) -> ClosedLoopResult:
+    """Users start `user_gap_ns` apart and send their next request when the last one ended.
+
+    Requests go round robin over the engines. The loop runs on after the window until every
+    request sent in it has ended, so that none of its tokens is missing.
+    """
+    loop = _Loop(schedulers, lengths, stop_sending_ns=window_end_ns)
+    for user in range(users):
+        loop.send_at(user * user_gap_ns)
+    loop.run()
+    return ClosedLoopResult(traces=tuple(loop.traces), window_start_ns=window_start_ns, window_end_ns=window_end_ns)
+
+
+class _Loop:
+    def __init__(self, schedulers: tuple[Scheduler, ...], lengths: Lengths, stop_sending_ns: int) -> None:
+        self.traces: list[RequestTrace] = []
+        self._schedulers = schedulers
+        self._lengths = lengths
+        self._stop_sending_ns = stop_sending_ns
+        self._steps: list[Step | None] = [None] * len(schedulers)
+        self._round_robin: Iterator[int] = itertools.cycle(range(len(schedulers)))
+        self._sent = 0
+        self._token_ns: dict[str, list[int]] = {}
+        self._order = itertools.count()
+        # (time, tie-break, engine whose step ends then; None: a user sends)
+        self._events: list[tuple[int, int, int | None]] = []
+
+    def send_at(self, at_ns: int) -> None:
+        self._push(at_ns, None)
+
+    def run(self) -> None:
+        while self._events:
+            now_ns, _, engine = heapq.heappop(self._events)
+            if engine is None:
+                self._send(now_ns)
+            else:
+                self._end_step(engine, now_ns)
+
+    def _push(self, at_ns: int, engine: int | None) -> None:
+        heapq.heappush(self._events, (at_ns, next(self._order), engine))
+
+    def _send(self, now_ns: int) -> None:
+        if now_ns >= self._stop_sending_ns:
+            return
+        engine = next(self._round_robin)
+        input_tokens, output_tokens = self._lengths(self._sent)
+        request = Request(id=str(self._sent), prompt_tokens=input_tokens, max_tokens=output_tokens, arrival_ns=now_ns)
+        self._sent += 1
+        self._token_ns[request.id] = []
+        self._schedulers[engine].add(request)
+        if self._steps[engine] is None:
+            self._start_step(engine, now_ns)
+
+    def _start_step(self, engine: int, now_ns: int) -> None:
+        step = self._schedulers[engine].next_step(now_ns)
+        self._steps[engine] = step
+        if step is not None:
+            self._push(step.end_ns, engine)
+
+    def _end_step(self, engine: int, now_ns: int) -> None:
+        step = self._steps[engine]
+        assert step is not None
+        for token in self._schedulers[engine].finish_step(step):
+            self._record(engine, token, now_ns)
+        self._start_step(engine, now_ns)
+
+    def _record(self, engine: int, token: Token, now_ns: int) -> None:
+        request = token.sequence.request
+        self._token_ns[request.id].append(now_ns)
+        if token.finish is not None:
+            token_ns = tuple(self._token_ns.pop(request.id))
+            self.traces.append(RequestTrace(engine=engine, sent_ns=request.arrival_ns, token_ns=token_ns))
+            self.send_at(now_ns + CLIENT_TURNAROUND_NS)

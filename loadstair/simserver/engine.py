@@ -1,0 +1,181 @@
+"""The scheduler in real time: steps end at absolute planned times, and tokens leave at the end of their step.
+
+A step's planned end is its planned start plus its modelled duration, and while there is work the next step starts at
+that planned end, however late the process really was. So lateness shows in `loadstair_sim_step_lateness_seconds` and
+does not add up into a slower engine, unless the process cannot keep up at all.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loadstair import clock
+from loadstair.simserver.answer import Answer, SlowClientError
+from loadstair.simserver.ledger import LedgerEntry, LedgerFinish, LedgerWriter
+from loadstair.simserver.metrics import EngineMetrics
+from loadstair.simserver.scheduler import Request, Scheduler, Sequence, Step, Token
+from loadstair.units import NS_PER_S, s_from_ns
+
+
+class AbortedError(Exception):
+    """The request was cut: by its own slow client, or because the engine stops."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Live:
+    """A request under way, with what the scheduler does not need to know."""
+
+    request_id: str
+    received_ns: int
+    """CLOCK_REALTIME."""
+    sequence: Sequence
+    answer: Answer
+    done: asyncio.Future[None]
+    first_token_ns: int | None = None
+    """Planned end of the step that made it, on the monotonic clock as all that the scheduler knows."""
+    last_token_ns: int = 0
+    """CLOCK_REALTIME; of no meaning before the first token."""
+
+
+class Engine:
+    """Used from the event loop's thread alone."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        metrics: EngineMetrics,
+        ledger: LedgerWriter | None,
+        loop: asyncio.AbstractEventLoop,
+        monotonic_ns: Callable[[], int] = clock.monotonic_ns,
+    ) -> None:
+        """`monotonic_ns` must be the loop's own clock."""
+        self.scheduler = scheduler
+        self.metrics = metrics
+        self._ledger = ledger
+        self._loop = loop
+        self._monotonic_ns = monotonic_ns
+        self._step: Step | None = None
+        self._live: dict[str, Live] = {}
+        self._submitted = 0
+
+    def submit(
+        self,
+        answer: Answer,
+        *,
+        request_id: str,
+        received_ns: int,
+        prompt_tokens: int,
+        max_tokens: int,
+        stop_after: int | None,
+    ) -> Live:
+        """`live.done` is set when the answer has its last token; it raises AbortedError if the request was cut.
+
+        Raises ValueError for a request that the engine could never finish.
+        """
+        # Not the client's id: nothing keeps two clients from using the same one.
+        request = Request(
+            id=str(self._submitted),
+            prompt_tokens=prompt_tokens,
+            max_tokens=max_tokens,
+            stop_after=stop_after,
+            arrival_ns=self._monotonic_ns(),
+        )
+        live = Live(
+            request_id=request_id,
+            received_ns=received_ns,
+            sequence=self.scheduler.add(request),
+            answer=answer,
+            done=self._loop.create_future(),
+        )
+        self._submitted += 1
+        self._live[request.id] = live
+        self.metrics.max_tokens_asked.observe(max_tokens)
+        if self._step is None:
+            self._begin_step(request.arrival_ns)
+        return live
+
+    def abort(self, live: Live) -> None:
+        """Frees what the request holds; nothing happens if it has ended already."""
+        if self._live.pop(live.sequence.request.id, None) is None:
+            return
+        self.scheduler.abort(live.sequence.request.id)
+        self.metrics.finished["abort"] += 1
+        self.note(live, "abort")
+        if not live.done.done():
+            live.done.set_exception(AbortedError())
+            # Whoever hung up does not ask any more: an exception never fetched would be logged.
+            live.done.exception()
+
+    def abort_all(self) -> None:
+        for live in list(self._live.values()):
+            self.abort(live)
+
+    def _begin_step(self, start_ns: int) -> None:
+        step = self._step = self.scheduler.next_step(start_ns)
+        if step is not None:
+            self._loop.call_at(step.end_ns / NS_PER_S, self._end_step)
+
+    def _end_step(self) -> None:
+        step = self._step
+        assert step is not None
+        lateness_ns = self._monotonic_ns() - step.end_ns
+        self.metrics.lateness_s.observe(s_from_ns(max(0, lateness_ns)))
+        self.metrics.step_s.observe(s_from_ns(step.duration_ns))
+        self.metrics.iteration_tokens.observe(step.shape.tokens)
+        for token in self.scheduler.finish_step(step):
+            self._deliver(token, step.end_ns)
+        self._begin_step(step.end_ns)
+
+    def _deliver(self, token: Token, step_end_ns: int) -> None:
+        sequence = token.sequence
+        live = self._live[sequence.request.id]
+        try:
+            token_ns = live.answer.token(sequence.generated - 1, token.finish)
+        except SlowClientError:
+            self.abort(live)
+            return
+        if live.first_token_ns is None:
+            live.first_token_ns = step_end_ns
+            self.metrics.ttft_s.observe(s_from_ns(token_ns - live.received_ns))
+        else:
+            self.metrics.itl_s.observe(s_from_ns(token_ns - live.last_token_ns))
+        live.last_token_ns = token_ns
+        if token.finish is not None:
+            self._finish(live, step_end_ns, token.finish)
+
+    def _finish(self, live: Live, end_ns: int, finish: LedgerFinish) -> None:
+        sequence = live.sequence
+        request = sequence.request
+        del self._live[request.id]
+        assert sequence.scheduled_ns is not None
+        assert live.first_token_ns is not None
+        metrics = self.metrics
+        metrics.finished[finish] += 1
+        metrics.e2e_s.observe(s_from_ns(end_ns - request.arrival_ns))
+        # A late step may have been planned to start before a request came that it takes in.
+        metrics.queue_s.observe(s_from_ns(max(0, sequence.scheduled_ns - request.arrival_ns)))
+        metrics.prefill_s.observe(s_from_ns(live.first_token_ns - sequence.scheduled_ns))
+        metrics.decode_s.observe(s_from_ns(end_ns - live.first_token_ns))
+        metrics.inference_s.observe(s_from_ns(end_ns - sequence.scheduled_ns))
+        if sequence.generated > 1:
+            metrics.tpot_s.observe(s_from_ns(end_ns - live.first_token_ns) / (sequence.generated - 1))
+        metrics.prompt_lengths.observe(request.prompt_tokens)
+        metrics.generation_lengths.observe(sequence.generated)
+        if live.answer.write_ns:
+            self.note(live, finish)
+        if not live.done.done():
+            live.done.set_result(None)
+
+    def note(self, live: Live, finish: LedgerFinish) -> None:
+        """Into the ledger; for others only after the one write of an answer that was not streamed."""
+        if self._ledger is not None:
+            self._ledger.write(
+                LedgerEntry(
+                    request_id=live.request_id,
+                    received_ns=live.received_ns,
+                    input_tokens=live.sequence.request.prompt_tokens,
+                    output_tokens=live.sequence.generated,
+                    finish=finish,
+                    write_ns=tuple(live.answer.write_ns),
+                )
+            )

@@ -1,0 +1,95 @@
+"""The process of one simulated engine: event loop, signals, orderly end."""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+from loadstair.errors import LoadstairError
+from loadstair.simserver.engine import Engine
+from loadstair.simserver.faults import DieAt
+from loadstair.simserver.ledger import LedgerWriter
+from loadstair.simserver.metrics import EngineMetrics
+from loadstair.simserver.options import Options, parse_options
+from loadstair.simserver.scheduler import Scheduler
+from loadstair.simserver.selector import MicrosecondEpollSelector, reduce_timer_slack
+from loadstair.simserver.server import Server, listening
+
+LEDGER_FLUSH_S = 0.5
+DIED_STATUS = 17
+"""Exit status of the `die-at` fault."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves until SIGTERM or SIGINT, then 0; the status of a LoadstairError otherwise."""
+    try:
+        options = parse_options(argv)
+        with ExitStack() as stack:
+            ledger = None if options.ledger is None else stack.enter_context(LedgerWriter(options.ledger))
+            return _run(options, ledger)
+    except LoadstairError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+def _run(options: Options, ledger: LedgerWriter | None) -> int:
+    reduce_timer_slack()
+    _allow_many_connections()
+    loop = asyncio.SelectorEventLoop(MicrosecondEpollSelector())
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(_serve(options, ledger))
+
+
+def _allow_many_connections() -> None:
+    """Up to the hard limit: the usual soft one of 1024 files ends below a saturating load."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(options: Options, ledger: LedgerWriter | None) -> int:
+    loop = asyncio.get_running_loop()
+    metrics = EngineMetrics(model_name=options.served_model_name, max_model_len=options.max_model_len)
+    engine = Engine(Scheduler(options.scheduler), metrics, ledger, loop)
+    stopped = _stop_status(loop)
+    async with listening(Server(options, engine), options.host, options.port) as origin:
+        sys.stdout.write(f"listening on {origin}\n")
+        sys.stdout.flush()
+        if isinstance(options.fault, DieAt):
+            loop.call_later(options.fault.after_s, os._exit, DIED_STATUS)
+        try:
+            await _flush_until(stopped, ledger)
+        finally:
+            engine.abort_all()
+    return stopped.result()
+
+
+def _stop_status(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
+    """Set to 0 by a signal, to 1 by a fault of our own, after which the engine's plan can't be trusted."""
+    stopped: asyncio.Future[int] = loop.create_future()
+
+    def stop(status: int) -> None:
+        if not stopped.done():
+            stopped.set_result(status)
+
+    def fail(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        loop.default_exception_handler(context)
+        # Of a callback: a step of the engine failed. The rest (no file descriptor left for accept) passes.
+        if "handle" in context:
+            stop(1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, 0)
+    loop.set_exception_handler(fail)
+    return stopped
+
+
+async def _flush_until(stopped: asyncio.Future[int], ledger: LedgerWriter | None) -> None:
+    """Every half second. Raises StorageError when the ledger cannot be written: nothing could be checked any more."""
+    while not stopped.done():
+        await asyncio.wait([stopped], timeout=LEDGER_FLUSH_S)
+        if ledger is not None:
+            ledger.flush()

@@ -1,0 +1,136 @@
+"""The engine's command line, checked: what it asks for as one frozen value."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from loadstair.errors import UsageError
+from loadstair.serving.catalogue import Gpu, Link, Model, find_gpu, find_model, gpu_names, model_names
+from loadstair.serving.memory import BLOCK_TOKENS, kv_tokens
+from loadstair.serving.steptime import StepModel
+from loadstair.simserver.faults import FAULT_SYNTAX, Fault, parse_fault
+from loadstair.simserver.scheduler import SchedulerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    host: str
+    port: int
+    """0: one that the system picks; the first line on standard output tells it."""
+    model: Model
+    gpu: Gpu
+    tp: int
+    link: Link
+    served_model_name: str
+    max_model_len: int
+    scheduler: SchedulerConfig
+    gpu_memory_utilization: float
+    seed: int
+    ledger: Path | None
+    fault: Fault | None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"simserver: {message}")
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Raises UsageError, and SystemExit for --help."""
+    given = _parser().parse_args(argv)
+    model = find_model(given.model)
+    if model is None:
+        raise UsageError(f"simserver: --model {given.model}: not in the catalogue; known: {', '.join(model_names())}")
+    gpu = find_gpu(given.gpu)
+    if gpu is None:
+        raise UsageError(f"simserver: --gpu {given.gpu}: not in the catalogue; known: {', '.join(gpu_names())}")
+    link: Link = given.link or gpu.link
+    scheduler = _scheduler(given, model, gpu, link)
+    return Options(
+        host=given.host,
+        port=given.port,
+        model=model,
+        gpu=gpu,
+        tp=given.tp,
+        link=link,
+        served_model_name=given.served_model_name or given.model,
+        max_model_len=_max_model_len(given.max_model_len, model, scheduler),
+        scheduler=scheduler,
+        gpu_memory_utilization=given.gpu_memory_utilization,
+        seed=given.seed,
+        ledger=given.ledger,
+        fault=_fault(given.fault),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="loadstair simserver", description="One simulated engine with vLLM's API and metrics.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free port, printed on the first line")
+    parser.add_argument("--model", required=True, help="a catalogue name, such as Qwen/Qwen2.5-32B-Instruct")
+    parser.add_argument("--served-model-name", help="the name clients use; by default --model as given")
+    parser.add_argument("--gpu", required=True, help="a catalogue type, such as h100-sxm")
+    parser.add_argument("--tp", type=int, default=1, help="GPUs the model is split over")
+    parser.add_argument("--link", choices=get_args(Link), help="by default what the catalogue says of the GPU")
+    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
+    parser.add_argument("--gpu-memory-utilization", type=float, default=0.9)
+    parser.add_argument("--block-size", type=int, default=BLOCK_TOKENS)
+    parser.add_argument("--max-model-len", type=int, help="by default the model's, as far as the KV cache holds it")
+    parser.add_argument("--seed", type=int, default=0, help="of the natural ends of answers")
+    parser.add_argument("--speed", type=float, default=1.0, help="divides step times")
+    parser.add_argument("--ledger", type=Path, help="file that gets a JSON line for each request")
+    parser.add_argument("--fault", help=FAULT_SYNTAX)
+    return parser
+
+
+def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) -> SchedulerConfig:
+    if not 0 < given.gpu_memory_utilization <= 1:
+        raise UsageError(f"simserver: --gpu-memory-utilization {given.gpu_memory_utilization:g}: must lie in (0, 1]")
+    try:
+        step_model = StepModel(model, gpu, given.tp, link)
+        config = SchedulerConfig(
+            step_model=step_model,
+            kv_tokens=kv_tokens(
+                model,
+                gpu,
+                given.tp,
+                gpu_memory_utilization=given.gpu_memory_utilization,
+                max_num_batched_tokens=given.max_num_batched_tokens,
+                max_num_seqs=given.max_num_seqs,
+                block_tokens=max(1, given.block_size),
+            ),
+            max_num_seqs=given.max_num_seqs,
+            max_num_batched_tokens=given.max_num_batched_tokens,
+            block_size=given.block_size,
+            speed=given.speed,
+        )
+    except ValueError as error:
+        raise UsageError(f"simserver: {error}") from error
+    if config.blocks < 1:
+        raise UsageError(
+            f"simserver: {model.name} with tp={given.tp} leaves no memory for a KV cache on {gpu.name}: "
+            "a higher tp or a larger GPU would"
+        )
+    return config
+
+
+def _max_model_len(asked: int | None, model: Model, scheduler: SchedulerConfig) -> int:
+    if asked is None:
+        return min(model.context_tokens_max, scheduler.kv_tokens)
+    if not 1 <= asked <= scheduler.kv_tokens:
+        raise UsageError(
+            f"simserver: --max-model-len {asked}: must lie between 1 and {scheduler.kv_tokens}, what the KV cache holds"
+        )
+    return asked
+
+
+def _fault(text: str | None) -> Fault | None:
+    if text is None:
+        return None
+    try:
+        return parse_fault(text)
+    except ValueError as error:
+        raise UsageError(f"simserver: --fault {error}") from error
