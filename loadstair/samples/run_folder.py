@@ -1,0 +1,199 @@
+"""The folder of a run: the only thing that measuring hands to thinking.
+
+Every file is written whole under another name, synced, then renamed, so a run that dies leaves no half file.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loadstair.errors import StorageError, UsageError
+from loadstair.samples.runrecord import (
+    RUN_SCHEMA,
+    Counters,
+    Ending,
+    RunRecord,
+    ServerCounters,
+    StepRecord,
+    VisitRecord,
+)
+from loadstair.samples.table import SAMPLE_SCHEMA, TELEMETRY_SCHEMA
+
+
+class RunFolder:
+    """Paths and files of one run. Nothing is cached: what is read is what is on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan_path = path / "plan.yaml"
+        self.run_path = path / "run.json"
+        self.samples_path = path / "samples"
+        self.telemetry_path = path / "telemetry.parquet"
+        self.summary_path = path / "summary.json"
+        self.results_path = path / "results.json"
+        self.report_path = path / "report.html"
+        self.junit_path = path / "junit.xml"
+        self.log_path = path / "log"
+
+    @classmethod
+    def create(cls, parent: Path, name: str, started: datetime) -> "RunFolder":
+        """A new folder `<name>-<time>`; raises UsageError (exit 2) where it cannot be made or written."""
+        stamp = started.strftime("%Y%m%d-%H%M%S")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = cls(_new_folder(parent, f"{name}-{stamp}"))
+            folder.samples_path.mkdir()
+            folder.log_path.mkdir()
+        except OSError as error:
+            raise UsageError(f"--out {parent}: a run folder cannot be made there: {error.strerror}") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run; raises UsageError where there is none."""
+        folder = cls(path)
+        for needed in (folder.plan_path, folder.run_path):
+            if not needed.is_file():
+                raise UsageError(f"{path}: not a run folder: it has no {needed.name}")
+        return folder
+
+    def write_text(self, path: Path, text: str) -> None:
+        with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_json(self, path: Path, value: Any) -> None:
+        self.write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_run(self, run: RunRecord) -> None:
+        self.write_json(self.run_path, {"schema": RUN_SCHEMA} | dataclasses.asdict(run))
+
+    def write_samples(self, visit: int, part: int, table: pa.Table) -> None:
+        """One file per step of a visit (`part` counts on for what came after the last step)."""
+        self._write_table(self.samples_path / f"visit{visit:03d}-part{part:03d}.parquet", table)
+
+    def write_telemetry(self, table: pa.Table) -> None:
+        self._write_table(self.telemetry_path, table)
+
+    def _write_table(self, path: Path, table: pa.Table) -> None:
+        with _replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def read_run(self) -> RunRecord:
+        """Raises UsageError where the file is not a run of a schema that this version reads."""
+        try:
+            raw = json.loads(self.run_path.read_text(encoding="utf-8"))
+            if raw["schema"] != RUN_SCHEMA:
+                raise UsageError(f"{self.run_path}: schema {raw['schema']}; this version reads {RUN_SCHEMA}")
+            return _run_from_json(raw)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{self.run_path}: not a run record: {error}") from error
+
+    def read_samples(self) -> list[pa.Table]:
+        return [_read_table(path, SAMPLE_SCHEMA) for path in sorted(self.samples_path.glob("*.parquet"))]
+
+    def read_telemetry(self) -> pa.Table:
+        """Empty where none was written."""
+        if not self.telemetry_path.is_file():
+            return TELEMETRY_SCHEMA.empty_table()
+        return _read_table(self.telemetry_path, TELEMETRY_SCHEMA)
+
+    def read_json(self, path: Path) -> Any:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UsageError(f"{path}: no such file; `analyze` makes it") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: cannot be read: {error}") from error
+
+
+def _new_folder(parent: Path, stem: str) -> Path:
+    """Two runs in one second get different folders."""
+    for name in _candidates(stem):
+        try:
+            (parent / name).mkdir()
+        except FileExistsError:
+            continue
+        return parent / name
+    raise AssertionError("candidates never end")
+
+
+def _candidates(stem: str) -> Iterator[str]:
+    yield stem
+    count = 2
+    while True:
+        yield f"{stem}-{count}"
+        count += 1
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the block ends well; raises StorageError (exit 3)."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise StorageError(f"{path}: cannot be written: {reason}; what was written before is kept") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    missing = set(schema.names) - set(table.schema.names)
+    if missing:
+        raise UsageError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
+    return table.select(schema.names).cast(schema)
+
+
+def _run_from_json(raw: dict[str, Any]) -> RunRecord:
+    values = {key: value for key, value in raw.items() if key not in ("schema", "visits", "ending", "warnings")}
+    return RunRecord(
+        **values,
+        visits=tuple(_visit_from_json(visit) for visit in raw["visits"]),
+        ending=Ending(raw["ending"]),
+        warnings=tuple(raw["warnings"]),
+    )
+
+
+def _visit_from_json(raw: dict[str, Any]) -> VisitRecord:
+    return VisitRecord(
+        **{
+            **raw,
+            "steps": tuple(_step_from_json(step) for step in raw["steps"]),
+            "server_before": _server_from_json(raw["server_before"]),
+            "server_after": _server_from_json(raw["server_after"]),
+        }
+    )
+
+
+def _step_from_json(raw: dict[str, Any]) -> StepRecord:
+    return StepRecord(
+        **{
+            **raw,
+            "workers": tuple(raw["workers"]),
+            "workers_lost": tuple(raw["workers_lost"]),
+            "counters": Counters(**raw["counters"]),
+        }
+    )
+
+
+def _server_from_json(raw: dict[str, Any] | None) -> ServerCounters | None:
+    return None if raw is None else ServerCounters(**raw)

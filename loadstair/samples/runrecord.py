@@ -1,0 +1,87 @@
+"""What a run did, step by step: `run.json`. Written anew after every step, so a run that dies keeps its steps."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+RUN_SCHEMA = 1
+
+
+class Ending(StrEnum):
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    TOPOLOGY_FAILED = "topology_failed"
+    LOAD_FAILED = "load_failed"
+    STORAGE_FAILED = "storage_failed"
+    RUNNING = "running"
+    """Still measuring, or killed while it did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """The workers' own books for the requests dispatched in one step (all phases), after all of them ended."""
+
+    started: int
+    ok: int
+    failed: int
+    killed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of one visit. The hold window is [hold_start_ns, hold_end_ns), CLOCK_REALTIME."""
+
+    step: int
+    load: float
+    start_ns: int
+    hold_start_ns: int
+    hold_end_ns: int
+    tail_end_ns: int
+    tail_complete: bool
+    """False when `tail_s_max` passed with requests of the hold still under way."""
+    workers: tuple[str, ...]
+    workers_lost: tuple[str, ...]
+    counters: Counters
+    """Final only after the visit's drain: requests of the tail end in the next step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCounters:
+    """An engine's own totals. None where the server does not publish it."""
+
+    requests_finished: float | None
+    output_tokens: float | None
+    input_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitRecord:
+    visit: int
+    topology: str
+    repeat: int
+    steps: tuple[StepRecord, ...]
+    server_before: ServerCounters | None
+    """Summed over the engines, before the first request of the visit and after its drain; None if one is silent."""
+    server_after: ServerCounters | None
+    drained: bool
+    """Every request ended by itself before the visit's end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    name: str
+    started: str
+    """UTC, ISO 8601."""
+    loadstair_version: str
+    command: str
+    """What repeats this run."""
+    quick: bool
+    seed: int
+    versions: dict[str, str]
+    host: dict[str, Any]
+    topologies: dict[str, dict[str, Any]]
+    """Fingerprint of each topology: engines, models seen, balancer, flags."""
+    visits: tuple[VisitRecord, ...] = ()
+    ending: Ending = Ending.RUNNING
+    ending_message: str | None = None
+    warnings: tuple[str, ...] = field(default=())

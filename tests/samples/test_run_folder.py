@@ -1,0 +1,118 @@
+"""The folder of a run: whole files or none, and what is written reads back the same."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from loadstair.errors import StorageError, UsageError
+from loadstair.samples.run_folder import RunFolder
+from loadstair.samples.runrecord import Counters, Ending, RunRecord, ServerCounters, StepRecord, VisitRecord
+from loadstair.samples.table import SAMPLE_SCHEMA
+
+STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+STEP = StepRecord(
+    step=0,
+    load=4.0,
+    start_ns=1,
+    hold_start_ns=2,
+    hold_end_ns=3,
+    tail_end_ns=4,
+    tail_complete=True,
+    workers=("w0",),
+    workers_lost=(),
+    counters=Counters(started=5, ok=4, failed=1, killed=0),
+)
+VISIT = VisitRecord(
+    visit=0,
+    topology="tp4",
+    repeat=0,
+    steps=(STEP,),
+    server_before=ServerCounters(requests_finished=0.0, output_tokens=0.0, input_tokens=None),
+    server_after=None,
+    drained=True,
+)
+RUN = RunRecord(
+    name="demo",
+    started="2026-03-04T05:06:07+00:00",
+    loadstair_version="0",
+    command="loadstair run demo.yaml",
+    quick=False,
+    seed=7,
+    versions={"locust": "2"},
+    host={"cpus": 2},
+    topologies={"tp4": {"kind": "simulated"}},
+    visits=(VISIT,),
+    ending=Ending.COMPLETE,
+    warnings=("a", "b"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path, "demo", STARTED)
+
+
+def test_the_folder_is_named_for_the_plan_and_the_time(folder: RunFolder) -> None:
+    assert folder.path.name == "demo-20260304-050607"
+
+
+def test_two_runs_in_one_second_get_two_folders(folder: RunFolder) -> None:
+    assert RunFolder.create(folder.path.parent, "demo", STARTED).path.name == "demo-20260304-050607-2"
+
+
+def test_a_run_record_reads_back_the_same(folder: RunFolder) -> None:
+    folder.write_run(RUN)
+    assert folder.read_run() == RUN
+
+
+def test_samples_read_back_in_the_order_they_were_written(folder: RunFolder) -> None:
+    for visit, part in ((1, 0), (0, 1), (0, 0)):
+        row = dict.fromkeys(SAMPLE_SCHEMA.names) | {
+            "request_id": f"{visit}-{part}", "visit": visit, "topology": "t", "repeat": 0, "step": 0, "load": 1.0,
+            "phase": "hold", "worker": "w", "index": 0, "dispatch_ns": 1, "end_ns": 2, "arrivals": [1],
+            "output_tokens_asked": 1, "input_tokens_asked": 1, "outcome": "ok", "bunched": 0, "bunched_late": 0,
+            "clock": "kernel", "clock_step": False,
+        }  # fmt: skip
+        folder.write_samples(visit, part, pa.Table.from_pylist([row], SAMPLE_SCHEMA))
+    ids = [table.column("request_id").to_pylist() for table in folder.read_samples()]
+    assert ids == [["0-0"], ["0-1"], ["1-0"]]
+
+
+def test_an_output_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="a run folder cannot be made there") as caught:
+        RunFolder.create(tmp_path / "file" / "below", "demo", STARTED)
+    assert caught.value.exit_code == 2
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(folder: RunFolder) -> None:
+    folder.write_text(folder.plan_path, "old")
+    full = folder.path / ".plan.yaml.partial"
+    full.symlink_to("/dev/full")  # every write to it fails with "no space left on device"
+    with pytest.raises(StorageError, match="the disk is full") as caught:
+        folder.write_text(folder.plan_path, "new")
+    assert caught.value.exit_code == 3
+    assert folder.plan_path.read_text() == "old"
+    assert not full.is_symlink()
+
+
+def test_nothing_that_is_not_a_number_is_written_as_json(folder: RunFolder) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.write_json(folder.summary_path, {"value": float("nan")})
+    assert not folder.summary_path.exists()
+
+
+def test_a_folder_without_a_run_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a run folder"):
+        RunFolder.open(tmp_path)
+
+
+def test_a_run_of_another_schema_is_refused(folder: RunFolder) -> None:
+    folder.write_run(RUN)
+    folder.run_path.write_text(json.dumps(json.loads(folder.run_path.read_text()) | {"schema": 99}))
+    with pytest.raises(UsageError, match="schema 99; this version reads 1"):
+        folder.read_run()
