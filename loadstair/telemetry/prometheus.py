@@ -1,0 +1,164 @@
+"""Prometheus text of inference servers, in names of our own.
+
+Names differ between servers and change between versions: each of our series lists the samples it may come from, the
+current name first, and the first one that a page has wins. A series that a page lacks is left out, never zero.
+Sources: vLLM's metrics documentation (v0.8 to v0.31), SGLang's production metrics, llama.cpp's server README, TGI's
+metrics reference.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadstair.fetch import FetchError
+from loadstair.telemetry.source import Reading, SourceError
+from loadstair.topology.access import ask
+from loadstair.topology.endpoint import Endpoint
+
+PAGE_BYTES_MAX = 8 * 1024 * 1024
+PAGE_TIMEOUT_S = 2.0
+
+UNFINISHED_REASONS = frozenset({"abort", "error"})
+"""vLLM counts requests whose client hung up as `request_success`, too."""
+
+SAMPLES_OF: Mapping[str, tuple[str, ...]] = {
+    "engine.requests.running": (
+        "vllm:num_requests_running",
+        "sglang:num_running_reqs",
+        "llamacpp:requests_processing",
+        "tgi_batch_current_size",
+    ),
+    "engine.requests.waiting": (
+        "vllm:num_requests_waiting",
+        "sglang:num_queue_reqs",
+        "llamacpp:requests_deferred",
+        "tgi_queue_size",
+    ),
+    "engine.kv.usage": (
+        "vllm:kv_cache_usage_perc",
+        "vllm:gpu_cache_usage_perc",  # until 0.9
+        "sglang:token_usage",
+        "llamacpp:kv_cache_usage_ratio",  # older builds
+    ),
+    "engine.preemptions": (
+        "vllm:num_preemptions_total",
+        "sglang:num_retracted_requests_total",  # num_retracted_reqs is a gauge of one batch
+    ),
+    "engine.tokens.prompt": (
+        "vllm:prompt_tokens_total",
+        "sglang:prompt_tokens_total",
+        "llamacpp:prompt_tokens_total",
+        "tgi_request_input_length_sum",
+    ),
+    "engine.tokens.generated": (
+        "vllm:generation_tokens_total",
+        "sglang:generation_tokens_total",
+        "llamacpp:tokens_predicted_total",
+        "tgi_request_generated_tokens_sum",
+    ),
+    "engine.requests.finished": (
+        "vllm:request_success_total",
+        "sglang:num_requests_total",
+        "tgi_request_success_total",
+        "tgi_request_success",
+    ),
+    "engine.prefix.queries": (
+        "vllm:prefix_cache_queries_total",
+        "vllm:gpu_prefix_cache_queries_total",
+        "sglang:prompt_tokens_total",
+        "llamacpp:prompt_tokens_total",
+    ),
+    "engine.prefix.hits": (
+        "vllm:prefix_cache_hits_total",
+        "vllm:gpu_prefix_cache_hits_total",
+        "sglang:cached_tokens_total",
+        "llamacpp:prompt_tokens_cached_total",
+    ),
+    "engine.ttft.sum": ("vllm:time_to_first_token_seconds_sum", "sglang:time_to_first_token_seconds_sum"),
+    "engine.ttft.count": ("vllm:time_to_first_token_seconds_count", "sglang:time_to_first_token_seconds_count"),
+    "engine.itl.sum": (
+        "vllm:inter_token_latency_seconds_sum",
+        "vllm:time_per_output_token_seconds_sum",  # until 0.11, the same meaning
+        "sglang:inter_token_latency_seconds_sum",
+    ),
+    "engine.itl.count": (
+        "vllm:inter_token_latency_seconds_count",
+        "vllm:time_per_output_token_seconds_count",
+        "sglang:inter_token_latency_seconds_count",
+    ),
+    "engine.sim.step_lateness.sum": ("loadstair_sim_step_lateness_seconds_sum",),
+    "engine.sim.step_lateness.count": ("loadstair_sim_step_lateness_seconds_count",),
+    "engine.sim.step.sum": ("loadstair_sim_step_seconds_sum",),
+    "engine.sim.step.count": ("loadstair_sim_step_seconds_count",),
+}
+"""Sums are seconds, tokens or requests; `engine.kv.usage` is a ratio from 0 to 1."""
+
+COUNTED_APART: Mapping[str, str] = {"llamacpp:prompt_tokens_total": "llamacpp:prompt_tokens_cached_total"}
+"""llama.cpp leaves the prompt tokens that its cache had out of its total; every other server's total has them."""
+
+RATIOS = frozenset({"engine.kv.usage"})
+
+_WANTED = frozenset(name for names in SAMPLES_OF.values() for name in names) | frozenset(COUNTED_APART.values())
+_NAME_END = re.compile(r"[{\s]")
+
+
+def engine_series(page: str) -> dict[str, float]:
+    """Our series that the page has, each over all of its label sets: added up, ratios by their largest.
+
+    `engine.requests.finished` leaves out the requests that vLLM says were aborted or failed.
+    Raises ValueError if one of their lines is no Prometheus text.
+    """
+    values: dict[str, list[float]] = {}
+    for name, labels, value in _wanted_samples(page):
+        if not math.isnan(value) and labels.get("finished_reason") not in UNFINISHED_REASONS:
+            values.setdefault(name, []).append(value)
+    for name, apart in COUNTED_APART.items():
+        if name in values:
+            values[name] = values[name] + values.get(apart, [])
+    series: dict[str, float] = {}
+    for ours, candidates in SAMPLES_OF.items():
+        found = next((values[name] for name in candidates if name in values), None)
+        if found is not None:
+            series[ours] = float(max(found) if ours in RATIOS else sum(found))
+    return series
+
+
+def _wanted_samples(page: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    # Most of a page is buckets that nobody reads, and the parser's time is taken from the load generator's machine.
+    wanted = (line for line in page.splitlines() if _NAME_END.split(line, 1)[0] in _WANTED)
+    for family in text_string_to_metric_families("\n".join(wanted) + "\n"):
+        for sample in family.samples:
+            yield sample.name, sample.labels, sample.value
+
+
+def fetch_engine_series(endpoint: Endpoint, metrics_url: str) -> dict[str, float]:
+    """Raises SourceError if the page does not come or is no Prometheus text."""
+    try:
+        answer = ask(endpoint, metrics_url, timeout_s=PAGE_TIMEOUT_S, body_bytes_max=PAGE_BYTES_MAX)
+    except FetchError as error:
+        raise SourceError(str(error)) from error
+    if answer.status != 200:
+        raise SourceError(f"{metrics_url}: HTTP {answer.status}")
+    try:
+        return engine_series(answer.text())
+    except ValueError as error:
+        raise SourceError(f"{metrics_url}: no Prometheus text: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsPage:
+    """An engine's /metrics as a source."""
+
+    name: str
+    endpoint: Endpoint
+    url: str
+    kind: str = "metrics page"
+
+    def read(self) -> list[Reading]:
+        series = fetch_engine_series(self.endpoint, self.url)
+        if not series:
+            raise SourceError(f"{self.url}: has no series of a known inference server")
+        return [Reading(series=ours, value=value) for ours, value in series.items()]

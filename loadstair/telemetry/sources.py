@@ -1,0 +1,32 @@
+"""Which sources a running topology and the load's processes have."""
+
+from collections.abc import Mapping
+
+from loadstair.telemetry.gpu import local_gpus
+from loadstair.telemetry.host import HostCpu, ProcessCpu
+from loadstair.telemetry.nginx import StatusPage
+from loadstair.telemetry.prometheus import MetricsPage
+from loadstair.telemetry.source import Source
+from loadstair.topology.endpoint import Endpoint
+
+SERVES_FROM_HERE = frozenset({"processes"})
+"""Kinds whose GPUs are this machine's: a simulated engine uses none, an external one is elsewhere for all we know."""
+
+
+def sources_for(endpoint: Endpoint, topology: str, load_pids: Mapping[str, int]) -> list[Source]:
+    """`load_pids`: process ids of the load's processes by name."""
+    sources: list[Source] = [HostCpu()]
+    for replica in endpoint.replicas:
+        name = f"{topology}/{replica.name}"
+        if replica.metrics_url is not None:
+            sources.append(MetricsPage(name=name, endpoint=endpoint, url=replica.metrics_url))
+        if replica.pid is not None:
+            sources.append(ProcessCpu(name, replica.pid, series="process.cpu_percent"))
+    if endpoint.balancer_status_url is not None:
+        sources.append(StatusPage(name=f"{topology}/balancer", url=endpoint.balancer_status_url))
+    if endpoint.balancer_pid is not None:
+        sources.append(ProcessCpu(f"{topology}/balancer", endpoint.balancer_pid, series="process.cpu_percent"))
+    sources += [ProcessCpu(f"generator/{name}", pid, series="generator.cpu_percent") for name, pid in load_pids.items()]
+    if endpoint.fingerprint.get("kind") in SERVES_FROM_HERE:
+        sources += local_gpus(topology)
+    return sources

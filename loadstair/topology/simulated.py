@@ -1,0 +1,77 @@
+"""Simulated engines: `python -m loadstair.simserver`, one process each."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+from loadstair.clock import Deadline
+from loadstair.errors import TopologyError
+from loadstair.plan.model import Engine, Plan, SimulatedTopology
+from loadstair.plan.rules import SIMULATED_FLAGS
+from loadstair.topology.engines import EngineLaunch, LaunchAt
+from loadstair.topology.local import bring_up_local
+from loadstair.topology.ports import LOOPBACK
+from loadstair.topology.running import RunningTopology
+
+
+def bring_up_simulated(
+    stack: contextlib.ExitStack,
+    topology: SimulatedTopology,
+    *,
+    plan: Plan,
+    log_dir: Path,
+    visit: int,
+    deadline: Deadline,
+) -> RunningTopology:
+    launches = [
+        _launch(topology, engine, index, plan=plan, log_dir=log_dir, visit=visit)
+        for index, engine in enumerate(topology.engines)
+    ]
+    return bring_up_local(
+        stack, launches, topology, workload=plan.workload, log_dir=log_dir, visit=visit, deadline=deadline
+    )
+
+
+def _launch(
+    topology: SimulatedTopology, engine: Engine, index: int, *, plan: Plan, log_dir: Path, visit: int
+) -> LaunchAt:
+    name = f"engine{index}"
+    ledger = log_dir / f"{visit}-{topology.name}-{name}.ledger.jsonl"
+    options = {
+        "--host": LOOPBACK,
+        "--model": plan.workload.model,
+        "--gpu": topology.gpus.type,
+        "--tp": str(engine.tp),
+        "--ledger": str(ledger),
+        # Engines of one topology, and visits, must not repeat each other's chance.
+        "--seed": str((plan.seed + 1009 * visit + index) % 2**32),
+        **flag_options(engine, where=f"topology {topology.name}: engines[{index}].flags"),
+    }
+    if topology.gpus.link is not None:
+        options["--link"] = topology.gpus.link
+
+    def at(port: int) -> EngineLaunch:
+        origin = f"http://{LOOPBACK}:{port}"
+        words = [word for option in options.items() for word in option]
+        return EngineLaunch(
+            name=name,
+            command=(sys.executable, "-m", "loadstair.simserver", "--port", str(port), *words),
+            ready_url=f"{origin}/health",
+            metrics_url=f"{origin}/metrics",
+            ledger=ledger,
+        )
+
+    return at
+
+
+def flag_options(engine: Engine, *, where: str) -> dict[str, str]:
+    """Command-line options for an engine's flags: `max_num_seqs` becomes `--max-num-seqs`.
+
+    Raises TopologyError for a flag that the simulated engine does not have.
+    """
+    for flag in engine.flags:
+        if flag not in SIMULATED_FLAGS:
+            raise TopologyError(
+                f"{where}.{flag}: a simulated engine has no such flag; it has {', '.join(SIMULATED_FLAGS)}"
+            )
+    return {f"--{flag.replace('_', '-')}": str(value) for flag, value in engine.flags.items()}

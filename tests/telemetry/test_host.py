@@ -1,0 +1,61 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from loadstair.telemetry.host import HostCpu, ProcessCpu
+from loadstair.telemetry.source import SourceError
+
+
+def burn_cpu(seconds: float) -> None:
+    until = os.times().user + seconds
+    while os.times().user < until:
+        pass
+
+
+def test_the_first_read_has_no_interval_and_yields_nothing() -> None:
+    assert ProcessCpu("generator/w1", os.getpid(), series="generator.cpu_percent").read() == []
+    assert HostCpu().read() == []
+
+
+def test_a_busy_process_shows_and_an_idle_one_does_not() -> None:
+    busy = ProcessCpu("generator/w1", os.getpid(), series="generator.cpu_percent")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        idle = ProcessCpu("a/engine0", child.pid, series="process.cpu_percent")
+        busy.read()
+        idle.read()
+        burn_cpu(0.3)
+        (busy_reading,), (idle_reading,) = busy.read(), idle.read()
+        child.communicate(b"\n")
+    assert busy_reading.series == "generator.cpu_percent"
+    assert busy_reading.value > idle_reading.value >= 0
+
+
+def test_what_a_process_started_is_counted_with_it() -> None:
+    source = ProcessCpu("a/engine0", os.getpid(), series="process.cpu_percent")
+    source.read()
+    script = "import os\nwhile os.times().user < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        (with_child,) = source.read()
+        child.communicate(b"\n")
+    (without,) = source.read()
+    assert with_child.value > without.value
+
+
+def test_the_hosts_percentage_is_one_of_all_cores() -> None:
+    source = HostCpu()
+    source.read()
+    burn_cpu(0.2)
+    (reading,) = source.read()
+    assert reading.series == "host.cpu_percent"
+    assert 0 < reading.value <= 100
+
+
+def test_a_process_that_is_gone_is_an_error_of_the_source() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    with pytest.raises(SourceError, match=str(child.pid)):
+        ProcessCpu("a/engine0", child.pid, series="process.cpu_percent").read()
