@@ -1,0 +1,151 @@
+"""The steps of one visit: warm-up, hold, tail, step after step without a drain between, then the drain.
+
+The hold is measured from the barrier: all workers have switched when it begins, none has before it ends.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import pyarrow as pa
+
+from loadstair.clock import Deadline, now_ns, sleep_s
+from loadstair.drive.session import LoadSession, LoadStatus
+from loadstair.errors import LoadstairError
+from loadstair.plan.model import Load
+from loadstair.samples.record import Phase
+from loadstair.samples.runrecord import Counters, StepRecord
+from loadstair.units import ns_from_s, s_from_ns
+
+TICK_S: Final = 0.25
+GROWTH_S_MAX: Final = 5.0
+NO_COUNTERS: Final = Counters(started=0, ok=0, failed=0, killed=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    step: int
+    load: float
+    phase: str
+    """warmup, hold, tail or drain"""
+    left_s: float | None
+    """None where it is not known: warm-up that waits for its users."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the pipeline does meanwhile.
+
+    `tick` is called at least every 0.25 s and raises to end the visit; `on_step` gets what was recorded up to the
+    end of a step's tail, before the next step begins. `on_rest` gets what was recorded after that, with the counters
+    of all steps: at the end of the visit, or when it breaks off.
+    """
+
+    tick: Callable[[], None]
+    on_step: Callable[[StepRecord, pa.Table], None]
+    on_rest: Callable[[pa.Table, Mapping[int, Counters]], None]
+    on_progress: Callable[[Progress], None]
+
+
+def climb(
+    session: LoadSession, steps: Sequence[float], load: Load, hooks: Hooks, *, first_step: int = 0
+) -> tuple[tuple[StepRecord, ...], bool]:
+    """Climbs the steps; returns their records, with final counters, and whether every request ended by itself.
+
+    On any exception the load is stopped first, what is under way recorded as killed, and all records handed over.
+    """
+    records: list[StepRecord] = []
+    try:
+        for number, users in enumerate(steps, start=first_step):
+            record = _step(session, number, users, load, hooks)
+            session.flush()
+            hooks.on_step(record, session.take_records())
+            records.append(record)
+        drained = _drain(session, records[-1] if records else None, load, hooks)
+        counters = session.flush()[0] if drained else session.stop()
+        hooks.on_rest(session.take_records(), counters)
+    except BaseException:
+        _rescue(session, hooks)
+        raise
+    return tuple(replace(record, counters=counters.get(record.step, NO_COUNTERS)) for record in records), drained
+
+
+def growth_s(load: Load) -> float:
+    """The time over which a step's new users begin: the warm-up's first half, at most 5 s."""
+    return min(load.warmup_s / 2, GROWTH_S_MAX)
+
+
+def _step(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> StepRecord:
+    start_ns = session.begin_step(step=number, load=users, users=round(users), growth_s=growth_s(load))
+    _warm_up(session, number, users, load, hooks)
+    hold_start_ns = session.set_phase(Phase.HOLD)
+    hold_ends_ns = hold_start_ns + ns_from_s(load.hold_s)
+    while (left_s := s_from_ns(hold_ends_ns - now_ns())) > 0:
+        _wait(session, hooks, Progress(step=number, load=users, phase="hold", left_s=left_s), left_s)
+    session.set_phase(Phase.TAIL)
+    status = _tail(session, number, users, load, hooks)
+    return StepRecord(
+        step=number,
+        load=users,
+        start_ns=start_ns,
+        hold_start_ns=hold_start_ns,
+        hold_end_ns=hold_ends_ns,
+        tail_end_ns=now_ns(),
+        tail_complete=status.in_flight_hold == 0,
+        workers=status.workers,
+        workers_lost=status.workers_lost,
+        counters=status.counters.get(number, NO_COUNTERS),
+    )
+
+
+def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> None:
+    """At least `warmup_s`, and until every user has dispatched in this step; users of the step before may still be busy
+    with a long request. Waiting for them ends with the request timeout."""
+    minimum = Deadline.after_s(load.warmup_s)
+    maximum = Deadline.after_s(load.warmup_s + load.request_timeout_s)
+    while not minimum.passed():
+        progress = Progress(step=number, load=users, phase="warmup", left_s=minimum.left_s())
+        _wait(session, hooks, progress, minimum.left_s())
+    while not maximum.passed():
+        status = session.status()
+        if status.started_users >= status.users:
+            return
+        _wait(session, hooks, Progress(step=number, load=users, phase="warmup", left_s=None), TICK_S)
+
+
+def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> LoadStatus:
+    deadline = Deadline.after_s(load.tail_s_max)
+    while True:
+        status = session.status()
+        if status.in_flight_hold == 0 or deadline.passed():
+            return status
+        _wait(session, hooks, Progress(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
+
+
+def _drain(session: LoadSession, last: StepRecord | None, load: Load, hooks: Hooks) -> bool:
+    """A request ends by itself or by its timeout; a little more than that is allowed."""
+    if last is None:
+        return True
+    deadline = Deadline.after_s(load.request_timeout_s + 5.0)
+
+    def wait(seconds: float) -> None:
+        progress = Progress(step=last.step, load=last.load, phase="drain", left_s=deadline.left_s())
+        _wait(session, hooks, progress, seconds)
+
+    return session.drain(deadline, wait=wait)
+
+
+def _wait(session: LoadSession, hooks: Hooks, progress: Progress, at_most_s: float) -> None:
+    session.check_processes()
+    hooks.tick()
+    hooks.on_progress(progress)
+    sleep_s(min(at_most_s, TICK_S))
+
+
+def _rescue(session: LoadSession, hooks: Hooks) -> None:
+    """Gets what was measured out of a visit that broke off. A failure here never hides the first cause."""
+    try:
+        counters = session.stop()
+        hooks.on_rest(session.take_records(), counters)
+    except LoadstairError:
+        return

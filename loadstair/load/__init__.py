@@ -1,0 +1,1 @@
+"""③ Pressure. Runs inside Locust processes only: nothing outside this room may import locust or gevent."""

@@ -1,0 +1,131 @@
+"""One request from its dispatch to its record."""
+
+from dataclasses import dataclass
+
+from loadstair.clock import now_ns, realtime_minus_monotonic_ns
+from loadstair.load.client import Failure
+from loadstair.load.exchange import Exchange
+from loadstair.load.plain import one_line
+from loadstair.load.timeline import StreamParser, Timeline
+from loadstair.plan.workload import RequestSpec
+from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
+from loadstair.units import NS_PER_MS
+
+CLOCK_STEP_NS_MIN = 5 * NS_PER_MS
+"""NTP slews at most 0.5 ms a second; a change of the clocks' offset beyond this is a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """Which step and phase a request belongs to: fixed when it is dispatched."""
+
+    step: int
+    load: float
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attempt:
+    """A request that was begun. What became of it is in `exchange`. Equal only to itself: a key for the books."""
+
+    tag: Tag
+    index: int
+    spec: RequestSpec
+    prompt_words: int
+    exchange: Exchange
+    due_ns: int | None
+    dispatch_ns: int
+    clock_offset_ns: int
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC at dispatch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An attempt that is over, not yet parsed."""
+
+    attempt: Attempt
+    failure: Failure | None
+    end_ns: int
+    clock_step: bool
+
+
+def ended(attempt: Attempt, failure: Failure | None) -> Ended:
+    """To be called at the very end of the request: it asks the clock."""
+    moved_ns = abs(realtime_minus_monotonic_ns() - attempt.clock_offset_ns)
+    return Ended(attempt=attempt, failure=failure, end_ns=now_ns(), clock_step=moved_ns > CLOCK_STEP_NS_MIN)
+
+
+def stream_parser(exchange: Exchange) -> StreamParser | None:
+    """None where there is no stream to parse: no response, or one that is not a 200."""
+    if exchange.status != 200:
+        return None
+    return StreamParser(
+        exchange.body,
+        kernel_ns=exchange.kernel_ns,
+        read_ns=exchange.read_ns,
+        end_offset=exchange.end_offset,
+    )
+
+
+def end_ns(over: Ended) -> int:
+    """The stamp of the last arrival of a complete response; otherwise when the request was given up."""
+    exchange = over.attempt.exchange
+    if over.failure is not None or not exchange.read_ns:
+        return over.end_ns
+    return (exchange.kernel_ns if exchange.stamped() else exchange.read_ns)[-1]
+
+
+def sample(
+    over: Ended, timeline: Timeline | None, *, visit: int, topology: str, repeat: int, worker: str
+) -> RequestSample:
+    attempt, exchange = over.attempt, over.attempt.exchange
+    outcome, error = _outcome(over, timeline)
+    arrivals = [] if timeline is None else list(timeline.arrivals)
+    chunk_tokens = None if timeline is None or timeline.chunk_tokens is None else list(timeline.chunk_tokens)
+    return RequestSample(
+        request_id=exchange.request_id,
+        visit=visit,
+        topology=topology,
+        repeat=repeat,
+        step=attempt.tag.step,
+        load=attempt.tag.load,
+        phase=attempt.tag.phase,
+        worker=worker,
+        index=attempt.index,
+        due_ns=attempt.due_ns,
+        dispatch_ns=attempt.dispatch_ns,
+        sent_ns=exchange.sent_ns,
+        connect_ns=exchange.connect_ns,
+        headers_ns=exchange.headers_ns,
+        first_token_ns=arrivals[0] if arrivals else None,
+        last_token_ns=arrivals[-1] if arrivals else None,
+        end_ns=end_ns(over),
+        arrivals=arrivals,
+        chunk_tokens=chunk_tokens,
+        output_tokens=None if timeline is None else timeline.output_tokens,
+        input_tokens=None if timeline is None else timeline.input_tokens,
+        output_tokens_asked=attempt.spec.output_tokens,
+        input_tokens_asked=attempt.spec.input_tokens,
+        outcome=outcome,
+        status=exchange.status,
+        error=error,
+        finish_reason=None if timeline is None else timeline.finish_reason,
+        upstream=exchange.upstream,
+        read_lag_ns=exchange.read_lag_ns(),
+        bunched=0 if timeline is None else timeline.bunched,
+        bunched_late=0 if timeline is None else timeline.bunched_late,
+        clock=StampClock.KERNEL if exchange.read_ns and exchange.stamped() else StampClock.READ,
+        clock_step=over.clock_step,
+    )
+
+
+def _outcome(over: Ended, timeline: Timeline | None) -> tuple[Outcome, str | None]:
+    """The transport's failure comes first: a stream that was cut is not blamed for having no end."""
+    if over.failure is not None:
+        return over.failure.outcome, over.failure.error
+    if timeline is None:
+        return Outcome.MALFORMED, f"status {over.attempt.exchange.status} where 200 was expected"
+    if timeline.outcome is Outcome.MALFORMED and timeline.error == "no event stream":
+        kind = (over.attempt.exchange.content_type or "no content type").split(";")[0]
+        return Outcome.MALFORMED, one_line(f"no event stream ({kind})")
+    return timeline.outcome, timeline.error

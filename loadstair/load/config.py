@@ -1,0 +1,49 @@
+"""What the load room is told: where to send, what, and within which limits. Never a secret."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadstair.errors import LoadError
+from loadstair.plan.model import Workload
+
+CONFIG_VARIABLE = "LOADSTAIR_LOAD_CONFIG"
+TOKEN_VARIABLE = "LOADSTAIR_TOKEN"  # noqa: S105  the name of a variable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadConfig:
+    base_url: str
+    """Ending in /v1."""
+    workload: Workload
+    visit: int = 0
+    topology: str = ""
+    repeat: int = 0
+    seed: int = 0
+    words_per_token: float = 1.0
+    calibrate_words: bool = True
+    """Correct `words_per_token` from the server's `usage` during warm-up."""
+    headers: Mapping[str, str]
+    api_key_env: str | None = None
+    tls_verify: bool = True
+    tls_ca: str | None = None
+    connect_timeout_s: float = 10.0
+    request_timeout_s: float = 600.0
+    idle_timeout_s: float = 120.0
+    connections: str = "keep_alive"
+    workers: int = 1
+    lease_s: float = 15.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LoadConfig":
+        return cls(**{**values, "workload": Workload.model_validate(values["workload"])})
+
+
+def read_config(path: Path) -> LoadConfig:
+    """Raises LoadError."""
+    try:
+        return LoadConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LoadError(f"{path}: not a load configuration: {error}") from error

@@ -1,0 +1,216 @@
+"""The load's control protocol in the Locust master: a Flask blueprint under /loadstair/.
+
+The calls are described in docs/architecture.md.
+Everything runs in the master's one thread; commands that change the load go one after the other.
+"""
+
+import hmac
+import logging
+import os
+import sys
+from typing import Any, Final
+
+import gevent
+import msgpack
+from flask import Blueprint, Response, jsonify, request
+from gevent.lock import RLock
+from locust.env import Environment
+from locust.runners import MasterRunner
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
+
+from loadstair.clock import Deadline, monotonic_ns
+from loadstair.load.config import LoadConfig
+from loadstair.load.crew import Crew, NoAnswerError
+from loadstair.load.gate import shares
+from loadstair.load.messages import Command
+from loadstair.load.worker import FLUSH_S
+from loadstair.samples.record import Phase
+from loadstair.units import ns_from_s
+
+logger = logging.getLogger(__name__)
+
+BARRIER_S: Final = 10.0
+SPAWN_S: Final = 30.0
+TOKEN_HEADER: Final = "X-Loadstair-Token"  # noqa: S105  the name of a header
+COUNTERS: Final = ("started", "ok", "failed", "killed")
+
+
+class Controller:
+    def __init__(self, config: LoadConfig, environment: Environment, runner: MasterRunner, *, token: str) -> None:
+        self._config = config
+        self._environment = environment
+        self._runner = runner
+        self._token = token.encode()
+        self._crew = Crew(runner)
+        self._lock = RLock()
+        self._last_request_ns = monotonic_ns()
+        self._last_counters: dict[str, dict[str, dict[str, int]]] = {}
+        """By client id: what a worker said last is kept when it is lost."""
+
+    def blueprint(self) -> Blueprint:
+        blueprint = Blueprint("loadstair", __name__, url_prefix="/loadstair")
+        blueprint.before_request(self._admit)
+        blueprint.register_error_handler(NoAnswerError, lambda error: (jsonify(error=str(error)), 503))
+        blueprint.register_error_handler(HTTPException, lambda error: (jsonify(error=error.description), error.code))
+        blueprint.get("/status")(self._status)
+        blueprint.post("/step")(self._step)
+        blueprint.post("/phase")(self._phase)
+        blueprint.post("/drain")(self._drain)
+        blueprint.post("/flush")(self._flush)
+        blueprint.get("/records")(self._records)
+        blueprint.post("/stop")(self._stop)
+        return blueprint
+
+    def refuse_others(self) -> None:
+        """For every request to the server: Locust's own pages let anybody change options and start load, so they are
+        closed while an orchestrator drives."""
+        if request.blueprint != "loadstair":
+            raise Forbidden("driven by loadstair: only its own calls are served")
+
+    def _admit(self) -> None:
+        given = request.headers.get(TOKEN_HEADER, "").encode()
+        if not hmac.compare_digest(given, self._token):
+            raise Forbidden("wrong or missing token")
+        self._last_request_ns = monotonic_ns()
+
+    def _status(self) -> Response:
+        answers = self._command(Command.STATUS)
+        ranks = self._crew.alive()
+        return jsonify(
+            workers=self._crew.names(),
+            workers_lost=self._crew.names_lost(),
+            users=_total(answers, "users"),
+            in_flight=_total(answers, "in_flight"),
+            in_flight_hold=_total(answers, "in_flight_hold"),
+            started_users=_total(answers, "started_users"),
+            counters=self._counters(),
+            dropped=_total(answers, "dropped"),
+            cpu_percent={
+                f"worker-{ranks[client_id]}": answer["cpu_percent"]
+                for client_id, answer in answers.items()
+                if client_id in ranks
+            },
+        )
+
+    def _step(self) -> Response:
+        body = _body()
+        step, users = _whole(body, "step"), _whole(body, "users")
+        load, growth_s = _number(body, "load"), _number(body, "growth_s")
+        with self._lock:
+            if not self._crew.mustered:
+                self._crew.muster()
+            if not self._crew.alive():
+                raise NoAnswerError("no worker is connected")
+            self._spawn(users)
+            active = shares(users, self._crew.users())
+            ranks = self._crew.alive()
+            orders = {
+                client_id: {
+                    "rank": rank,
+                    "workers": len(self._crew.names()),
+                    "step": step,
+                    "load": load,
+                    "active": active[client_id],
+                    "growth_s": growth_s,
+                }
+                for client_id, rank in ranks.items()
+            }
+            return _since(self._command(Command.STEP, orders))
+
+    def _spawn(self, users: int) -> None:
+        """Makes Locust have that many users; the new ones stay parked until the step's command comes."""
+        if sum(self._crew.users().values()) >= users:
+            return
+        self._runner.start(users, spawn_rate=users)
+        deadline = Deadline.after_s(SPAWN_S)
+        while sum(self._crew.users().values()) < users:
+            if deadline.passed():
+                raise NoAnswerError(f"the workers did not spawn {users} users")
+            gevent.sleep(0.02)
+
+    def _phase(self) -> Response:
+        phase = _body().get("phase")
+        if phase not in tuple(Phase):
+            raise BadRequest(f"phase: {phase!r} is none of {', '.join(Phase)}")
+        orders = {client_id: {"phase": str(phase)} for client_id in self._crew.alive()}
+        with self._lock:
+            return _since(self._command(Command.PHASE, orders))
+
+    def _drain(self) -> Response:
+        with self._lock:
+            return _since(self._command(Command.DRAIN))
+
+    def _flush(self) -> Response:
+        with self._lock:
+            answers = self._command(Command.FLUSH, deadline=Deadline.after_s(FLUSH_S + BARRIER_S))
+            if not all(answer["complete"] for answer in answers.values()):
+                raise NoAnswerError(f"a worker had still records to parse after {FLUSH_S:g} s")
+            return jsonify(counters=self._counters(), sequence_gaps=self._crew.sequence_gaps(answers))
+
+    def _records(self) -> Response:
+        return Response(msgpack.packb(self._crew.take_batches()), mimetype="application/msgpack")
+
+    def _stop(self) -> Response:
+        with self._lock:
+            self._command(Command.STOP, deadline=Deadline.after_s(2 * FLUSH_S + BARRIER_S))
+            return jsonify(counters=self._counters())
+
+    def _command(
+        self, kind: Command, orders: dict[str, dict[str, Any]] | None = None, *, deadline: Deadline | None = None
+    ) -> dict[str, dict[str, Any]]:
+        answers = self._crew.command(kind, orders, deadline=deadline or Deadline.after_s(BARRIER_S))
+        for client_id, answer in answers.items():
+            if "counters" in answer:
+                self._last_counters[client_id] = {str(step): books for step, books in answer["counters"].items()}
+        return answers
+
+    def _counters(self) -> dict[str, dict[str, int]]:
+        """Summed over the workers, by step."""
+        total: dict[str, dict[str, int]] = {}
+        for steps in self._last_counters.values():
+            for step, books in steps.items():
+                sums = total.setdefault(step, dict.fromkeys(COUNTERS, 0))
+                for name in COUNTERS:
+                    sums[name] += books[name]
+        return total
+
+    def keep_lease(self) -> None:
+        """Ends the load and the process when the orchestrator has not been heard of for `lease_s`. Never returns."""
+        lease_ns = ns_from_s(self._config.lease_s)
+        while monotonic_ns() - self._last_request_ns < lease_ns:
+            gevent.sleep(min(1.0, self._config.lease_s / 4))
+        logger.error("no request for %g s: stopping the load", self._config.lease_s)
+        self._runner.quit()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _since(answers: dict[str, dict[str, Any]]) -> Response:
+    if not answers:
+        raise NoAnswerError("every worker was lost")
+    return jsonify(since_ns=max(answer["since_ns"] for answer in answers.values()))
+
+
+def _total(answers: dict[str, dict[str, Any]], key: str) -> int:
+    return sum(answer[key] for answer in answers.values())
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
+
+
+def _number(body: dict[str, Any], key: str) -> float:
+    value = body.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise BadRequest(f"{key}: {value!r} is not a number of at least 0")
+    return float(value)
+
+
+def _whole(body: dict[str, Any], key: str) -> int:
+    value = _number(body, key)
+    if value != int(value):
+        raise BadRequest(f"{key}: {value!r} is not a whole number")
+    return int(value)

@@ -1,0 +1,123 @@
+"""The workers as the master sees them: ranks, who is lost, and commands that every one of them acknowledges."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gevent.event import Event
+from locust.runners import STATE_INIT, STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, MasterRunner
+
+from loadstair.clock import Deadline
+from loadstair.load.messages import ANSWER, BATCH, COMMAND, READY, Command
+
+LOOK_S: Final = 0.1
+
+
+class NoAnswerError(Exception):
+    """A worker did not acknowledge in time; `str()` names it."""
+
+
+class Crew:
+    """A worker that was lost once stays lost, even if Locust takes it back: its users had stopped meanwhile."""
+
+    def __init__(self, runner: MasterRunner) -> None:
+        self._runner = runner
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, dict[str, dict[str, Any]]] = {}
+        self._answered = Event()
+        self._ranks: dict[str, int] = {}
+        self._ready: set[str] = set()
+        self._lost: set[str] = set()
+        self._batches: list[bytes] = []
+        self._next_sequence: dict[str, int] = {}
+        self._sequence_gaps = 0
+        runner.register_message(ANSWER, self._on_answer)
+        runner.register_message(BATCH, self._on_batch)
+        runner.register_message(READY, self._on_ready)
+
+    def muster(self) -> None:
+        """Gives every worker that is there its rank. Later comers stay without one and get no load."""
+        for client_id in sorted(self._connected(), key=self._runner.get_worker_index):
+            self._ranks[client_id] = len(self._ranks)
+
+    @property
+    def mustered(self) -> bool:
+        return bool(self._ranks)
+
+    def names(self) -> list[str]:
+        """By rank; before `muster`, as many as are ready."""
+        return [f"worker-{rank}" for rank in range(len(self._ranks) if self.mustered else len(self._connected()))]
+
+    def names_lost(self) -> list[str]:
+        self._look_for_lost()
+        return [f"worker-{self._ranks[client_id]}" for client_id in sorted(self._lost, key=self._ranks.__getitem__)]
+
+    def alive(self) -> dict[str, int]:
+        """Ranks by client id."""
+        self._look_for_lost()
+        return {client_id: rank for client_id, rank in self._ranks.items() if client_id not in self._lost}
+
+    def users(self) -> dict[str, int]:
+        """Users that Locust has spawned, by client id, whether they run or are parked."""
+        return {client_id: self._runner.clients[client_id].user_count for client_id in self.alive()}
+
+    def command(
+        self, kind: Command, data: Mapping[str, Mapping[str, Any]] | None = None, *, deadline: Deadline
+    ) -> dict[str, dict[str, Any]]:
+        """Sends to every worker that is alive and waits for all; returns their answers by client id.
+
+        A worker that is lost while waited for has no answer. Raises NoAnswerError.
+        """
+        command_id = next(self._ids)
+        answers = self._waiting[command_id] = {}
+        try:
+            asked = list(self.alive())
+            for client_id in asked:
+                message = {"id": command_id, "kind": str(kind), **(data or {}).get(client_id, {})}
+                self._runner.send_message(COMMAND, message, client_id)
+            while missing := [
+                client_id for client_id in asked if client_id not in answers and client_id not in self._lost
+            ]:
+                if deadline.passed():
+                    names = ", ".join(f"worker-{self._ranks[client_id]}" for client_id in missing)
+                    raise NoAnswerError(f"{names}: no answer to {kind}")
+                self._answered.wait(timeout=LOOK_S)
+                self._answered.clear()
+                self._look_for_lost()
+            return answers
+        finally:
+            del self._waiting[command_id]
+
+    def take_batches(self) -> list[bytes]:
+        batches, self._batches = self._batches, []
+        return batches
+
+    def sequence_gaps(self, answers: Mapping[str, Mapping[str, Any]]) -> int:
+        """Batches that were sent and never came, judged by the answers to a flush."""
+        behind = sum(
+            answer["sequence"] - self._next_sequence.get(client_id, 0) for client_id, answer in answers.items()
+        )
+        return self._sequence_gaps + int(behind)
+
+    def _connected(self) -> list[str]:
+        states = (STATE_INIT, STATE_SPAWNING, STATE_RUNNING)
+        return [client.id for client in self._runner.clients.all if client.state in states and client.id in self._ready]
+
+    def _look_for_lost(self) -> None:
+        connected = {client.id for client in self._runner.clients.all if client.state != STATE_MISSING}
+        self._lost.update(client_id for client_id in self._ranks if client_id not in connected)
+
+    def _on_ready(self, msg: Any, **_: Any) -> None:
+        self._ready.add(msg.node_id)
+
+    def _on_answer(self, msg: Any, **_: Any) -> None:
+        answers = self._waiting.get(msg.data["id"])
+        if answers is not None:
+            answers[msg.node_id] = msg.data
+            self._answered.set()
+
+    def _on_batch(self, msg: Any, **_: Any) -> None:
+        expected = self._next_sequence.get(msg.node_id, 0)
+        self._sequence_gaps += max(0, msg.data["sequence"] - expected)
+        self._next_sequence[msg.node_id] = msg.data["sequence"] + 1
+        self._batches.append(msg.data["batch"])

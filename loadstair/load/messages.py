@@ -1,0 +1,24 @@
+"""What the master and the workers say to each other, as Locust custom messages.
+
+A command carries `id` and `kind`; the answer the same `id`. Batches of records travel on their own, numbered, on the
+same ordered connection: a worker's answer to a flush comes after all its batches.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+COMMAND: Final = "loadstair_command"
+ANSWER: Final = "loadstair_answer"
+BATCH: Final = "loadstair_batch"
+READY: Final = "loadstair_ready"
+"""From a worker that obeys now. Locust itself counts a worker before its locustfile has done its part."""
+
+
+class Command(StrEnum):
+    STATUS = "status"
+    STEP = "step"
+    """rank, workers, step, load, active (users of this worker that run), growth_s"""
+    PHASE = "phase"
+    DRAIN = "drain"
+    FLUSH = "flush"
+    STOP = "stop"

@@ -1,0 +1,28 @@
+"""The one Locust user class. What each request asks for is drawn from the plan's seed, never from the user."""
+
+from typing import ClassVar, NoReturn
+
+from locust import User, task
+from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
+
+from loadstair.load.worker import WorkerLoad
+
+
+class ChatUser(User):
+    """Sends one request after the other, without a pause, for as long as the gate lets it."""
+
+    load: ClassVar[WorkerLoad | None] = None
+    """Of this process; set before the first user starts."""
+
+    @task
+    def send_requests(self) -> NoReturn:
+        """Never returns: between two tasks Locust would call `gevent.sleep(0)`."""
+        load = type(self).load
+        if load is None:
+            raise StopUser
+        ordinal = load.gate.enroll()
+        while self._state != LOCUST_STATE_STOPPING:
+            load.gate.pass_through(ordinal)
+            load.run_request(ordinal)
+        raise StopUser

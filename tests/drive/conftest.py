@@ -1,0 +1,1 @@
+from tests.load.conftest import scripted_server as scripted_server

@@ -1,0 +1,289 @@
+"""A real Locust master with real workers against a scripted server."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+import loadstair
+from loadstair.clock import Deadline, sleep_s
+from loadstair.drive.locustfile import locustfile
+from loadstair.drive.session import LoadSession, VisitLoad
+from loadstair.drive.staircase import Hooks, Progress, climb
+from loadstair.errors import LoadError, TopologyError
+from loadstair.fetch import fetch
+from loadstair.plan.model import Lengths, Load, Workload
+from loadstair.samples.record import Phase
+from loadstair.samples.runrecord import Counters, StepRecord
+from loadstair.samples.table import SAMPLE_SCHEMA
+from loadstair.topology.endpoint import Endpoint
+
+LOAD = Load(steps=(2.0, 5.0), warmup_s=0.4, hold_s=1.0, request_timeout_s=20.0)
+
+
+def visit_load(origin: str, *, script: str = "normal", lease_s: float = 15.0, visit: int = 1) -> VisitLoad:
+    return VisitLoad(
+        visit=visit,
+        topology="one",
+        repeat=2,
+        seed=7,
+        workload=Workload(model="m", input_tokens=Lengths(mean=12), output_tokens=Lengths(mean=8, cv=0.3)),
+        load=LOAD,
+        endpoint=Endpoint(url=f"{origin}/{script}/v1", replicas=()),
+        lease_s=lease_s,
+    )
+
+
+class Notes:
+    """What the hooks were given."""
+
+    def __init__(self, tick: Callable[[], None] = lambda: None) -> None:
+        self.steps: list[StepRecord] = []
+        self.tables: list[pa.Table] = []
+        self.counters: dict[int, Counters] = {}
+        self.progress: list[Progress] = []
+        self.hooks = Hooks(tick=tick, on_step=self._step, on_rest=self._rest, on_progress=self.progress.append)
+
+    def _step(self, record: StepRecord, table: pa.Table) -> None:
+        self.steps.append(record)
+        self.tables.append(table)
+
+    def _rest(self, table: pa.Table, counters: dict[int, Counters]) -> None:
+        self.counters = dict(counters)
+        self.tables.append(table)
+
+    def rows(self) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = pa.concat_tables(self.tables).to_pylist()
+        return rows
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = Deadline.after_s(30.0)
+    while not condition():
+        assert not deadline.passed()
+        sleep_s(0.05)
+
+
+@pytest.fixture(scope="module")
+def climbed(
+    scripted_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Notes, tuple[StepRecord, ...], bool, dict[str, int]]:
+    notes = Notes()
+    log_dir = tmp_path_factory.mktemp("log")
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=log_dir) as session:
+        pids = session.pids
+        records, drained = climb(session, LOAD.steps, LOAD, notes.hooks)
+    return notes, records, drained, pids
+
+
+Climbed = tuple[Notes, tuple[StepRecord, ...], bool, dict[str, int]]
+
+
+def test_every_request_that_was_started_has_one_record(climbed: Climbed) -> None:
+    notes, records, drained, _ = climbed
+    rows = notes.rows()
+    assert drained
+    for record in records:
+        of_step = [row for row in rows if row["step"] == record.step]
+        counters = record.counters
+        assert counters.started == len(of_step) == counters.ok
+        assert (counters.failed, counters.killed) == (0, 0)
+        assert sorted({row["index"] for row in of_step}) == sorted(row["index"] for row in of_step)
+    assert len({row["request_id"] for row in rows}) == len(rows)
+    assert pa.concat_tables(notes.tables).schema == SAMPLE_SCHEMA
+
+
+def test_the_tag_is_the_one_of_the_moment_of_dispatch(climbed: Climbed) -> None:
+    """The barrier names the last worker's switch; the other one switched while the same call was under way."""
+    notes, records, _, _ = climbed
+    slack_ns = 100_000_000
+    for row in notes.rows():
+        record = records[int(str(row["step"]))]
+        dispatch_ns = int(str(row["dispatch_ns"]))
+        match row["phase"]:
+            case "warmup":
+                assert record.start_ns - slack_ns < dispatch_ns <= record.hold_start_ns
+            case "hold":
+                assert record.hold_start_ns - slack_ns < dispatch_ns
+            case "tail":
+                assert record.hold_end_ns < dispatch_ns
+        assert row["load"] == record.load
+    assert {row["phase"] for row in notes.rows()} == {"warmup", "hold", "tail"}
+
+
+def test_both_workers_carry_load_and_every_user_runs(climbed: Climbed) -> None:
+    notes, records, _, _ = climbed
+    assert {row["worker"] for row in notes.rows()} == {"worker-0", "worker-1"} == set(records[0].workers)
+    for record, users in zip(records, LOAD.steps, strict=True):
+        edges = [
+            (int(str(row[name])), change)
+            for row in notes.rows()
+            for name, change in (("sent_ns", 1), ("end_ns", -1))
+            if row["step"] == record.step and row["phase"] == "hold"
+        ]
+        in_flight = peak = 0
+        for _, change in sorted(edges):
+            in_flight += change
+            peak = max(peak, in_flight)
+        assert peak == users
+
+
+def test_a_steps_records_are_handed_over_before_the_next_step_begins(climbed: Climbed) -> None:
+    notes, records, _, _ = climbed
+    first = notes.tables[0].to_pylist()
+    assert {row["step"] for row in first} == {0}
+    assert all(record.tail_complete for record in records)
+    assert sum(row["phase"] == "hold" for row in first) == sum(
+        row["phase"] == "hold" and row["step"] == 0 for row in notes.rows()
+    )
+
+
+def test_progress_names_every_phase_of_each_step(climbed: Climbed) -> None:
+    notes, _, _, _ = climbed
+    assert {(entry.step, entry.phase) for entry in notes.progress} >= {(0, "warmup"), (0, "hold"), (1, "hold")}
+
+
+def test_leaving_the_session_leaves_no_process(climbed: Climbed) -> None:
+    assert not [pid for pid in climbed[3].values() if psutil.pid_exists(pid)]
+
+
+def test_what_is_under_way_at_a_stop_is_recorded_as_killed(scripted_server: str, tmp_path: Path) -> None:
+    with LoadSession(visit_load(scripted_server, script="stall"), workers=1, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=3.0, users=3, growth_s=0.0)
+        wait_until(lambda: session.status().started_users == 3)
+        wait_until(lambda: session.status().in_flight == 3)
+        counters = session.stop()
+        rows = session.take_records().to_pylist()
+        assert session.status().in_flight == 0
+    assert counters == {0: Counters(started=3, ok=0, failed=0, killed=3)}
+    assert [row["outcome"] for row in rows] == ["killed"] * 3
+
+
+def test_with_fewer_users_the_others_park_after_their_request(scripted_server: str, tmp_path: Path) -> None:
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=4.0, users=4, growth_s=0.0)
+        wait_until(lambda: session.status().in_flight == 4)
+        session.begin_step(step=1, load=1.0, users=1, growth_s=0.0)
+        wait_until(lambda: session.status().in_flight == 1)
+        assert session.status().users == 1
+        session.begin_step(step=2, load=3.0, users=3, growth_s=0.0)
+        wait_until(lambda: session.status().in_flight == 3)
+        assert session.drain(Deadline.after_s(20.0))
+        counters, gaps = session.flush()
+    assert gaps == 0
+    assert all(books.started == books.ok for books in counters.values())
+
+
+def test_a_visit_that_breaks_off_still_hands_over_its_records(scripted_server: str, tmp_path: Path) -> None:
+    ticks = iter(range(4))
+
+    def tick() -> None:
+        if next(ticks, None) is None:
+            raise TopologyError("the engine died")
+
+    notes = Notes(tick)
+    with (
+        LoadSession(visit_load(scripted_server), workers=1, log_dir=tmp_path) as session,
+        pytest.raises(TopologyError, match="the engine died"),
+    ):
+        climb(session, LOAD.steps, LOAD, notes.hooks)
+    assert notes.steps == []
+    books = notes.counters[0]
+    assert books.started == len(notes.rows()) == books.ok + books.killed
+    assert books.killed > 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_named_and_its_load_is_not_taken_over(scripted_server: str, tmp_path: Path) -> None:
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=4.0, users=4, growth_s=0.0)
+        wait_until(lambda: session.status().in_flight == 4)
+        os.kill(session.pids["locust-worker-1"], signal.SIGKILL)
+        wait_until(lambda: len(session.status().workers_lost) == 1)
+        status = session.status()
+        assert len(status.workers) == 2
+        assert status.users == 2
+        session.set_phase(Phase.HOLD)
+        session.stop()
+
+
+@pytest.fixture(scope="module")
+def idle(scripted_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadSession, Path]]:
+    """A session that is given no load, and its log folder."""
+    log_dir = tmp_path_factory.mktemp("idle")
+    with LoadSession(visit_load(scripted_server), workers=1, log_dir=log_dir) as session:
+        yield session, log_dir
+
+
+Idle = tuple[LoadSession, Path]
+
+
+def test_nobody_without_the_token_is_served(idle: Idle) -> None:
+    for headers in ({}, {"X-Loadstair-Token": "guess"}):
+        for call, body in (("status", None), ("records", None), ("stop", b"{}"), ("step", b"{}")):
+            assert fetch(f"{idle[0].controller_url}{call}", body=body, headers=headers, timeout_s=5).status == 403
+
+
+def test_locusts_own_pages_are_closed_while_an_orchestrator_drives(idle: Idle) -> None:
+    root = idle[0].controller_url.removesuffix("loadstair/")
+    calls = (("", None), ("swarm", b"user_count=1&spawn_rate=1"), ("stop", None), ("stats/requests", None))
+    for path, body in calls:
+        assert fetch(root + path, body=body, timeout_s=5).status == 403
+
+
+def test_a_nonsensical_step_is_refused_with_the_reason(idle: Idle) -> None:
+    with pytest.raises(LoadError, match="users: -1 is not a number of at least 0"):
+        idle[0].begin_step(step=0, load=1.0, users=-1, growth_s=0.0)
+
+
+def test_the_token_stands_in_no_file(idle: Idle) -> None:
+    session, log_dir = idle
+    token = psutil.Process(session.pids["master"]).environ()["LOADSTAIR_TOKEN"]
+    session.status()
+    written = b"".join(path.read_bytes() for path in log_dir.iterdir())
+    assert len(token) >= 32
+    assert token.encode() not in written
+
+
+@pytest.mark.slow
+def test_an_orchestrator_that_falls_silent_ends_the_load(scripted_server: str, tmp_path: Path) -> None:
+    with LoadSession(visit_load(scripted_server, lease_s=2.0), workers=1, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=2.0, users=2, growth_s=0.0)
+        processes = [psutil.Process(pid) for pid in session.pids.values()]
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+        with pytest.raises(LoadError, match="master ended by itself"):
+            session.status()
+
+
+def test_a_missing_key_is_told_at_the_start(scripted_server: str, tmp_path: Path) -> None:
+    wanted = visit_load(scripted_server)
+    endpoint = Endpoint(url=wanted.endpoint.url, replicas=(), api_key_env="LOADSTAIR_NO_SUCH_KEY")
+    broken = VisitLoad(
+        visit=1, topology="one", repeat=0, seed=0, workload=wanted.workload, load=LOAD, endpoint=endpoint
+    )
+    with pytest.raises(LoadError) as caught, LoadSession(broken, workers=1, log_dir=tmp_path):
+        pass
+    assert "LOADSTAIR_NO_SUCH_KEY is not set" in (caught.value.log_tail or "")
+
+
+def test_the_locustfile_works_by_itself(scripted_server: str, tmp_path: Path) -> None:
+    """As an ordinary locustfile; the figures are Locust's own."""
+    options = ["--headless", "--users", "3", "--spawn-rate", "3", "--run-time", "1s", "--json", "--output-tokens", "4"]
+    run = subprocess.run(
+        [sys.executable, "-m", "locust", "-f", str(locustfile()), "--host", f"{scripted_server}/normal", *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(loadstair.__file__).parent.parent)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert '"name": "chat"' in run.stdout

@@ -1,0 +1,205 @@
+"""A small HTTP server that answers as its path's first segment says: well, oddly or not at all.
+
+Prints its port, then serves until it is killed; with a PEM file (key and
+certificate) as argument, over TLS.
+
+`/normal/v1/chat/completions` streams `max_tokens` tokens, GAP_S apart.
+`/ledger` answers, as JSON, what it did: for each request id, when it wrote each token (CLOCK_REALTIME ns).
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+import time
+
+GAP_S = 0.02
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+ledger: dict[str, dict[str, object]] = {}
+
+
+def event(value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def token(text: str) -> bytes:
+    return event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+
+
+def role() -> bytes:
+    return event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+
+
+def finish(tokens: int, words: int) -> bytes:
+    return event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}) + event(
+        {"choices": [], "usage": {"prompt_tokens": words, "completion_tokens": tokens}}
+    )
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def short_stream(tokens: int) -> bytes:
+    return role() + b"".join(token(f"t{n} ") for n in range(tokens)) + finish(tokens, 5) + b"data: [DONE]\n\n"
+
+
+class Request:
+    def __init__(self, path: str, headers: dict[str, str], body: bytes) -> None:
+        self.script = path.split("/")[1]
+        self.path = path
+        self.headers = headers
+        self.body = json.loads(body) if body else {}
+        self.number = 1
+        """Which one on its connection."""
+        self.id = headers.get("x-request-id", "")
+
+    def words(self) -> int:
+        return sum(len(message["content"].split()) for message in self.body["messages"])
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) if ": " in line else (line, "") for line in lines[1:] if line)
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Request(lines[0].split()[1], headers, body)
+
+
+async def stream_tokens(request: Request, writer: asyncio.StreamWriter) -> None:
+    tokens = request.body["max_tokens"]
+    entry: dict[str, object] = {"written_ns": [], "began_ns": time.time_ns()}
+    ledger[request.id] = entry
+    writer.write(CHUNKED + chunked(role()))
+    for number in range(tokens):
+        await asyncio.sleep(GAP_S)
+        data = chunked(token(f"t{number} "))
+        entry["written_ns"].append(time.time_ns())  # type: ignore[attr-defined]
+        writer.write(data)
+        await writer.drain()
+    writer.write(chunked(finish(tokens, request.words())) + chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    await writer.drain()
+
+
+async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
+    """Whether the connection stays open."""
+    whole = short_stream(request.body.get("max_tokens", 3) if request.body else 3)
+    match request.script:
+        case "ledger":
+            body = json.dumps(ledger).encode()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+        case "normal":
+            await stream_tokens(request, writer)
+        case "split":  # every byte in a segment of its own
+            for byte in CHUNKED + chunked(whole[:400]) + chunked(whole[400:]) + b"0\r\n\r\n":
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0)
+        case "length":
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(whole) + whole)
+        case "close-delimited":
+            writer.write(HEAD + b"Connection: close\r\n\r\n" + whole)
+            return False
+        case "close-after-stream":  # promises to keep the connection, and closes it
+            writer.write(
+                HEAD + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(whole) + b"0\r\n\r\n"
+            )
+            return False
+        case "early-hints":
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(GAP_S)
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(whole) + whole)
+        case "hints-only":
+            writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            return False
+        case "fickle":  # closes a connection at its second request, without a word
+            if request.number > 1:
+                return False
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(whole) + whole)
+        case "too-large":  # answers before it has read the request, and closes
+            body = b'{"error": {"type": "too_large"}}'
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            return False
+        case "no-done":
+            body = role() + token("a")
+            writer.write(CHUNKED + chunked(body) + b"0\r\n\r\n")
+        case "error-in-stream":
+            body = (
+                role()
+                + token("a")
+                + event({"error": {"message": "secret prompt", "type": "server_error", "code": 500}})
+            )
+            writer.write(CHUNKED + chunked(body) + b"0\r\n\r\n")
+        case "html":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\n\r\n<html>hi</html>")
+        case "not-http":
+            writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+            return False
+        case "status-500" | "status-429" | "status-302":
+            body = b'{"error": {"message": "no", "type": "overloaded"}}'
+            code = request.script.removeprefix("status-").encode()
+            writer.write(
+                b"HTTP/1.1 %b Odd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (code, len(body))
+                + body
+            )
+        case "cut":  # ends inside the body
+            writer.write(CHUNKED + chunked(role() + token("a")))
+            return False
+        case "mute":  # accepts and closes without a word
+            return False
+        case "stall":
+            writer.write(CHUNKED + chunked(role() + token("a")))
+            await writer.drain()
+            await asyncio.sleep(60)
+        case "silent":
+            await asyncio.sleep(60)
+        case "bunched":  # two events in one segment
+            writer.write(CHUNKED + chunked(role()))
+            await writer.drain()
+            await asyncio.sleep(GAP_S)
+            writer.write(chunked(token("a") + token("b")))
+            await writer.drain()
+            await asyncio.sleep(GAP_S)
+            writer.write(chunked(token("c") + finish(3, 5) + b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    await writer.drain()
+    return True
+
+
+async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        number = 0
+        while (request := await read_request(reader)) is not None:
+            number += 1
+            request.number = number
+            if not await answer(request, writer):
+                break
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+async def main() -> None:
+    tls = None
+    if len(sys.argv) > 1:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(sys.argv[1])
+    server = await asyncio.start_server(serve_connection, "127.0.0.1", 0, backlog=1024, ssl=tls)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(0)

@@ -1,0 +1,216 @@
+"""The real client (SDK, transport, parser) against a server that behaves oddly, in a process of its own."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadstair.fetch import fetch
+
+Rows = dict[str, list[dict[str, Any]]]
+ODD = [
+    "split",
+    "length",
+    "close-delimited",
+    "close-after-stream",
+    "early-hints",
+    "hints-only",
+    "fickle",
+    "too-large",
+    "no-done",
+    "error-in-stream",
+    "html",
+    "not-http",
+    "status-500",
+    "status-429",
+    "status-302",
+    "cut",
+    "mute",
+    "bunched",
+]
+
+
+@pytest.fixture(scope="module")
+def rows(scripted_server: str) -> Rows:
+    def job(name: str, script: str, *, requests: int = 1, **more: Any) -> dict[str, Any]:
+        config = {"base_url": f"{scripted_server}/{script}/v1", **more.pop("config", {})}
+        return {"name": name, "requests": requests, "config": config, **more}
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        refused = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        jobs = [job(script, script, requests=3) for script in ODD]
+        jobs += [
+            job("normal", "normal", requests=3),
+            job("together", "normal", requests=20, together=True),
+            job("per-request", "length", requests=2, config={"connections": "per_request"}),
+            job("large", "normal", requests=2, words=400_000),
+            job("completions", "length", endpoint="completions"),
+            job("stall", "stall", config={"idle_timeout_s": 0.5}),
+            job("silent", "silent", config={"request_timeout_s": 0.5}),
+            job("killed", "stall", kill=True),
+            job("refused", "", config={"base_url": refused}),
+            job("unknown-host", "", config={"base_url": "http://no-such-host.invalid/v1"}),
+        ]
+        return run_probe(jobs)
+
+
+def run_probe(jobs: list[dict[str, Any]], *arguments: str) -> Rows:
+    probe = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "client_probe.py"), *arguments],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert probe.returncode == 0, probe.stderr
+    result: Rows = json.loads(probe.stdout)
+    return result
+
+
+def outcomes(rows: Rows, name: str) -> set[tuple[str, int | None]]:
+    return {(row["outcome"], row["status"]) for row in rows[name]}
+
+
+@pytest.mark.parametrize("script", ["normal", "split", "length", "close-delimited", "close-after-stream", "together"])
+def test_every_way_of_framing_a_stream_is_read_to_its_end(rows: Rows, script: str) -> None:
+    assert outcomes(rows, script) == {("ok", 200)}
+    assert {(len(row["arrivals"]), row["output_tokens"], row["finish_reason"]) for row in rows[script]} == {
+        (5, 5, "length")
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what it receives")
+def test_each_stamp_lies_between_the_servers_write_of_its_token_and_of_the_next(
+    rows: Rows, scripted_server: str
+) -> None:
+    ledger = fetch(f"{scripted_server}/ledger", timeout_s=5).json()
+    for row in rows["normal"]:
+        assert row["clock"] == "kernel"
+        written = ledger[row["request_id"]]["written_ns"]
+        for arrival, wrote, wrote_next in zip(row["arrivals"], written, [*written[1:], row["end_ns"] + 1], strict=True):
+            if row["arrivals"].count(arrival) == 1:  # a bunched token has no time of its own
+                assert wrote < arrival < wrote_next
+
+
+def test_times_of_a_request_come_in_their_order(rows: Rows, scripted_server: str) -> None:
+    ledger = fetch(f"{scripted_server}/ledger", timeout_s=5).json()
+    for row in [*rows["normal"], *rows["together"]]:
+        began = ledger[row["request_id"]]["began_ns"]
+        assert row["dispatch_ns"] < row["sent_ns"] < began < row["headers_ns"] < row["first_token_ns"]
+        assert row["first_token_ns"] < row["last_token_ns"] <= row["end_ns"]
+
+
+def test_only_a_fresh_connection_has_a_set_up_time(rows: Rows) -> None:
+    assert [row["connect_ns"] is None for row in rows["normal"]] == [False, True, True]
+    assert [row["connect_ns"] is None for row in rows["per-request"]] == [False, False]
+
+
+def test_a_server_that_closes_in_spite_of_its_keep_alive_costs_no_request(rows: Rows) -> None:
+    assert outcomes(rows, "close-after-stream") == {("ok", 200)}
+
+
+def test_a_reused_connection_that_was_given_up_is_replaced_once(rows: Rows) -> None:
+    assert outcomes(rows, "fickle") == {("ok", 200)}
+    assert [row["connect_ns"] is None for row in rows["fickle"]] == [False, False, False]
+    assert outcomes(rows, "mute") == {("disconnected", None)}
+
+
+def test_a_prompt_larger_than_any_socket_buffer_arrives_whole(rows: Rows) -> None:
+    assert outcomes(rows, "large") == {("ok", 200)}
+    assert {row["input_tokens"] for row in rows["large"]} == {400_000}
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "status"),
+    [
+        ("no-done", "truncated", 200),
+        ("error-in-stream", "stream_error", 200),
+        ("html", "malformed", 200),
+        ("not-http", "malformed", None),
+        ("early-hints", "ok", 200),
+        ("hints-only", "disconnected", None),
+        ("too-large", "http_error", 413),
+        ("status-500", "http_error", 500),
+        ("status-429", "http_error", 429),
+        ("status-302", "http_error", 302),
+        ("cut", "disconnected", 200),
+        ("mute", "disconnected", None),
+        ("stall", "timeout", 200),
+        ("silent", "timeout", None),
+        ("killed", "killed", 200),
+        ("refused", "refused", None),
+        ("unknown-host", "refused", None),
+        ("completions", "ok", 200),
+    ],
+)
+def test_every_ending_has_its_outcome(rows: Rows, script: str, outcome: str, status: int | None) -> None:
+    assert outcomes(rows, script) == {(outcome, status)}
+
+
+def test_what_came_before_a_request_broke_off_is_kept(rows: Rows) -> None:
+    for script in ("cut", "stall", "killed", "error-in-stream"):
+        assert [len(row["arrivals"]) for row in rows[script]] == [1] * len(rows[script])
+
+
+def test_errors_are_one_line_without_anything_of_the_response(rows: Rows) -> None:
+    errors = [row["error"] for found in rows.values() for row in found if row["outcome"] != "ok"]
+    assert all(error and len(error) <= 200 and "\n" not in error for error in errors)
+    assert not [error for error in errors if "secret" in error]
+
+
+def test_a_request_that_never_left_has_no_send_time(rows: Rows) -> None:
+    assert rows["refused"][0]["sent_ns"] is None
+    assert rows["silent"][0]["sent_ns"] is not None
+    assert rows["silent"][0]["headers_ns"] is None
+
+
+def test_tokens_that_the_server_merged_are_counted_as_bunched(rows: Rows) -> None:
+    for row in rows["bunched"]:
+        assert len(row["arrivals"]) == 3
+        assert row["bunched"] == 1
+        assert row["arrivals"][0] == row["arrivals"][1] < row["arrivals"][2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what it receives")
+def test_stamps_stay_true_while_the_worker_is_too_busy_to_read(scripted_server: str) -> None:
+    job = {"name": "busy", "requests": 5, "together": True, "config": {"base_url": f"{scripted_server}/normal/v1"}}
+    rows = run_probe([job], "busy")["busy"]
+    ledger = fetch(f"{scripted_server}/ledger", timeout_s=5).json()
+    own, all_lags = 0, []
+    for row in rows:
+        all_lags.append(row["read_lag_ns"])
+        written = ledger[row["request_id"]]["written_ns"]
+        for arrival, wrote, wrote_next in zip(row["arrivals"], written, [*written[1:], row["end_ns"] + 1], strict=True):
+            if row["arrivals"].count(arrival) == 1:
+                own += 1
+                assert wrote < arrival < wrote_next
+    assert own > 0
+    assert max(all_lags) > 2_000_000  # the loop was kept from its sockets for 12 ms at a time
+
+
+def test_tls_is_verified_unless_told_otherwise_and_says_that_it_has_no_kernel_stamps(
+    tls_server: str, certificate: Path
+) -> None:
+    base = {"base_url": f"{tls_server}/normal/v1"}
+    jobs = [
+        {"name": "unknown-ca", "config": base},
+        {"name": "own-ca", "requests": 3, "config": {**base, "tls_ca": str(certificate)}},
+        {"name": "unverified", "config": {**base, "tls_verify": False}},
+        {
+            "name": "stall",
+            "config": {**base, "base_url": f"{tls_server}/stall/v1", "tls_verify": False, "idle_timeout_s": 0.5},
+        },
+    ]
+    rows = run_probe(jobs)
+    assert outcomes(rows, "unknown-ca") == {("refused", None)}
+    assert "certificate verify failed" in rows["unknown-ca"][0]["error"]
+    assert outcomes(rows, "own-ca") == outcomes(rows, "unverified") == {("ok", 200)}
+    assert outcomes(rows, "stall") == {("timeout", 200)}
+    assert [row["connect_ns"] is None for row in rows["own-ca"]] == [False, True, True]
+    assert {(row["clock"], row["read_lag_ns"]) for row in rows["own-ca"]} == {("read", None)}
