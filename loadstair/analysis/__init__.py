@@ -1,0 +1,1 @@
+"""⑤ What it means. Pure: no I/O, no clock; randomness is an argument."""

@@ -1,0 +1,203 @@
+"""Two topologies side by side: ratios other/first with intervals, and where the sign of the difference changes.
+
+A difference is claimed only where its interval excludes none (`claim`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from loadstair.analysis.bootstrap import Measured, Ratio, interval, ratio
+from loadstair.analysis.estimate import Estimate, Finding, Severity, inverse, scaled
+from loadstair.analysis.latency import FloatArray
+from loadstair.analysis.pool import LoadStep
+from loadstair.plan.model import Gpus
+
+CROSSING_SHARE_MIN = 0.95
+"""Share of the draws in which the curves must cross for the crossing to be certain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepComparison:
+    load: float
+    throughput_ratio: Estimate
+    requests_ratio: Estimate
+    ttft_p50_ratio: Estimate
+    itl_p50_ratio: Estimate
+    e2e_p50_ratio: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Ratios are other/first; at capacity unless of a step."""
+
+    first: str
+    other: str
+    throughput_ratio: Estimate
+    """Each side at the step of its own highest throughput. Nothing, as everything at capacity, where the steps above
+    that are invalid on either side: the ratio could be anything."""
+    goodput_ratio: Estimate
+    throughput_per_gpu_ratio: Estimate
+    usd_per_million_output_tokens_ratio: Estimate
+    """Below 1: other is cheaper."""
+    steps: tuple[StepComparison, ...]
+    """Of the loads at which both sides are valid."""
+    throughput_crossover_load: Estimate
+    latency_crossover_load: Estimate
+    """Of median e2e."""
+    findings: tuple[Finding, ...]
+
+
+def claim(compared: Estimate) -> Literal["higher", "lower"] | None:
+    """What may be said of a ratio; None inside the noise."""
+    if compared.low is not None and compared.low > 1:
+        return "higher"
+    if compared.high is not None and compared.high < 1:
+        return "lower"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    name: str
+    steps: Sequence[LoadStep]
+    gpus: Gpus | None
+    cut_off: bool
+    """Its capacity may be higher than what was measured."""
+
+
+def compare(first: Side, other: Side, rng: np.random.Generator) -> Comparison:
+    ours = {step.load: step for step in first.steps if step.valid}
+    theirs = {step.load: step for step in other.steps if step.valid}
+    loads = sorted(ours.keys() & theirs.keys())
+    cut_off = [side.name for side in (first, other) if side.cut_off]
+    peak = goodput = None
+    if not cut_off:
+        peak = _at_best([s.tokens for s in ours.values()], [s.tokens for s in theirs.values()], rng)
+        goodput = _at_best([s.good for s in ours.values()], [s.good for s in theirs.values()], rng)
+    throughput = {load: ratio(theirs[load].tokens, ours[load].tokens, rng) for load in loads}
+    e2e = {load: _percentile_ratio(theirs[load], ours[load], "e2e", rng) for load in loads}
+    gpu_ratio, usd_ratio = (
+        _known_ratio(other.gpus, first.gpus, per_dollar=False),
+        _known_ratio(other.gpus, first.gpus, per_dollar=True),
+    )
+    by_tokens, token_findings = crossover(throughput, "throughput", rng)
+    by_e2e, e2e_findings = crossover(e2e, "median latency", rng)
+    return Comparison(
+        first=first.name,
+        other=other.name,
+        throughput_ratio=_estimate(peak),
+        goodput_ratio=_estimate(goodput),
+        throughput_per_gpu_ratio=Estimate.nothing() if gpu_ratio is None else scaled(_estimate(peak), 1 / gpu_ratio),
+        usd_per_million_output_tokens_ratio=Estimate.nothing()
+        if usd_ratio is None
+        else inverse(_estimate(peak), usd_ratio),
+        steps=tuple(
+            StepComparison(
+                load=load,
+                throughput_ratio=_estimate(throughput[load]),
+                requests_ratio=_estimate(ratio(theirs[load].completions, ours[load].completions, rng)),
+                ttft_p50_ratio=_estimate(_percentile_ratio(theirs[load], ours[load], "ttft", rng)),
+                itl_p50_ratio=_estimate(_percentile_ratio(theirs[load], ours[load], "itl", rng)),
+                e2e_p50_ratio=_estimate(e2e[load]),
+            )
+            for load in loads
+        ),
+        throughput_crossover_load=by_tokens,
+        latency_crossover_load=by_e2e,
+        findings=(*_no_capacity(cut_off), *token_findings, *e2e_findings),
+    )
+
+
+def crossover(
+    ratios: dict[float, Ratio | None],
+    what: str,
+    rng: np.random.Generator,
+) -> tuple[Estimate, tuple[Finding, ...]]:
+    """The load where log(ratio) changes its sign, linear in log(load) between two steps; the last one if several.
+
+    Its interval comes from the draws of the ratios; the loads' draws are independent of each other.
+    """
+    told = [(load, one) for load, one in ratios.items() if one is not None]
+    if len(told) < 2:
+        return Estimate.nothing(len(told)), (
+            _info("crossover.few", f"fewer than two loads valid on both sides: no crossover of {what}"),
+        )
+    log_loads = np.log(np.array([load for load, _ in told]))
+    point = _crossing(log_loads, np.log(np.array([[one.value for _, one in told]])))[0]
+    if math.isnan(point):
+        message = f"the difference in {what} keeps its sign from load {told[0][0]:g} to {told[-1][0]:g}: no crossover"
+        return Estimate.nothing(len(told)), (_info("crossover.none", message),)
+    # Shuffled, so that the n-th draws of two loads do not belong together by their order.
+    draws = np.stack([rng.permutation(one.log_draws) for _, one in told], axis=1)
+    crossings = _crossing(log_loads, draws)
+    found = crossings[~np.isnan(crossings)]
+    value = math.exp(point)
+    if len(found) < CROSSING_SHARE_MIN * len(crossings):
+        message = (
+            f"a crossover of {what} near load {value:.3g} shows in {len(found) / len(crossings):.0%} of the resamples "
+            "only: it may be noise; add repeats"
+        )
+        return Estimate(value=value, low=None, high=None, n=len(told)), (_warning("crossover.unsure", message),)
+    low, high = (math.exp(end) for end in interval(found))
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(told)), ()
+
+
+def _crossing(log_loads: FloatArray, log_ratios: FloatArray) -> FloatArray:
+    """Shape [draws] of log loads; NaN for a draw without a change of sign. `log_ratios` has shape [draws, loads]."""
+    before, after = log_ratios[:, :-1], log_ratios[:, 1:]
+    changes = (before < 0) != (after < 0)
+    last = changes.shape[1] - 1 - changes[:, ::-1].argmax(axis=1)
+    rows = np.arange(len(log_ratios))
+    left, right = before[rows, last], after[rows, last]
+    span = np.where(left == right, 1.0, left - right)
+    position = log_loads[last] + left / span * (log_loads[last + 1] - log_loads[last])
+    return np.where(changes.any(axis=1), position, np.nan)
+
+
+def _no_capacity(cut_off: list[str]) -> tuple[Finding, ...]:
+    if not cut_off:
+        return ()
+    message = f"no comparison at capacity: the steps above the best of {' and '.join(cut_off)} are invalid; repeat them"
+    return (_warning("compare.cut_off", message),)
+
+
+def _at_best(
+    first: Sequence[Measured | None],
+    other: Sequence[Measured | None],
+    rng: np.random.Generator,
+) -> Ratio | None:
+    ours = max((one for one in first if one is not None), key=lambda one: one.value, default=None)
+    theirs = max((one for one in other if one is not None), key=lambda one: one.value, default=None)
+    return None if ours is None or theirs is None else ratio(theirs, ours, rng)
+
+
+def _percentile_ratio(other: LoadStep, first: LoadStep, metric: str, rng: np.random.Generator) -> Ratio | None:
+    theirs, ours = other.percentile(metric, "p50"), first.percentile(metric, "p50")
+    return None if theirs is None or ours is None else ratio(theirs, ours, rng)
+
+
+def _known_ratio(other: Gpus | None, first: Gpus | None, *, per_dollar: bool) -> float | None:
+    """other/first of the number of GPUs, or of dollars per hour; None where one is unknown or free of charge."""
+    if other is None or first is None:
+        return None
+    if not per_dollar:
+        return other.count / first.count
+    if not other.usd_per_hour or not first.usd_per_hour:
+        return None
+    return other.usd_per_hour * other.count / (first.usd_per_hour * first.count)
+
+
+def _estimate(one: Ratio | None) -> Estimate:
+    return Estimate.nothing() if one is None else one.estimate()
+
+
+def _info(id_: str, message: str) -> Finding:
+    return Finding(id=id_, severity=Severity.INFO, message=message)
+
+
+def _warning(id_: str, message: str) -> Finding:
+    return Finding(id=id_, severity=Severity.WARNING, message=message)

@@ -1,0 +1,111 @@
+"""Latency of single requests: TTFT, ITL, TPOT, E2E, and stalls.
+
+Only requests that succeeded and were dispatched in the hold window enter (`latency_rows`): failed ones have no
+latency, and those of the warm-up saw another load. docs/glossary.md compares the definitions of other tools.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from loadstair.samples.frame import IntArray, Samples
+from loadstair.samples.record import Outcome, Phase
+from loadstair.units import NS_PER_MS
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+STALL_FACTOR = 5.0
+STALL_NS_MIN = 200 * NS_PER_MS
+
+
+def latency_rows(samples: Samples) -> IntArray:
+    """Positions of the requests that latency is told from, in the order of their dispatch."""
+    requests = samples.requests
+    wanted = (requests["phase"] == Phase.HOLD) & (requests["outcome"] == Outcome.OK)
+    rows = np.flatnonzero(wanted.to_numpy(dtype=bool))
+    order = np.argsort(int_column(requests, "dispatch_ns")[rows], kind="stable")
+    return rows[order]
+
+
+def int_column(requests: pd.DataFrame, name: str) -> IntArray:
+    """A column without nulls."""
+    return requests[name].to_numpy(dtype=np.int64)
+
+
+def difference_ms(requests: pd.DataFrame, later: str, earlier: str) -> FloatArray:
+    """Shape [n]; NaN where either end was not observed. Subtracted as integers: epoch ns do not fit a float64."""
+    return (requests[later] - requests[earlier]).to_numpy(dtype=np.float64, na_value=np.nan) / NS_PER_MS
+
+
+def ttft_ms(requests: pd.DataFrame) -> FloatArray:
+    """Time to first token: the first chunk that carried content or reasoning text, minus the first send system call."""
+    return difference_ms(requests, "first_token_ns", "sent_ns")
+
+
+def ttft_due_ms(requests: pd.DataFrame) -> FloatArray:
+    """TTFT from when the schedule wanted the request sent (open loop): what a user who came then has waited."""
+    return difference_ms(requests, "first_token_ns", "due_ns")
+
+
+def e2e_ms(requests: pd.DataFrame) -> FloatArray:
+    """First send system call to the last token."""
+    return difference_ms(requests, "last_token_ns", "sent_ns")
+
+
+def tpot_ms(requests: pd.DataFrame) -> FloatArray:
+    """(last token - first token) / (output tokens - 1); NaN below two tokens, or where the server did not count."""
+    tokens = requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
+    gaps = np.where(tokens >= 2, tokens - 1, np.nan)
+    return difference_ms(requests, "last_token_ns", "first_token_ns") / gaps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """Gaps between token-carrying arrivals of the same request, all requests pooled."""
+
+    gap_ns: IntArray
+    request: IntArray
+    """Shape as `gap_ns`: position of the request that it belongs to."""
+
+
+def itl_gaps(samples: Samples) -> Gaps:
+    """Inter-token latency: every gap between token-carrying arrivals.
+
+    A chunk with several tokens is one arrival. Tokens that share a stamp give gaps of 0.
+    """
+    lengths = np.diff(samples.offsets)
+    if len(samples.arrivals_ns) == 0:
+        return Gaps(gap_ns=np.zeros(0, np.int64), request=np.zeros(0, np.int64))
+    request = np.repeat(np.arange(len(samples), dtype=np.int64), lengths)
+    same = request[1:] == request[:-1]
+    return Gaps(gap_ns=np.diff(samples.arrivals_ns)[same], request=request[1:][same])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalls:
+    """Gaps above max(5 × that request's median gap, 200 ms)."""
+
+    count: int
+    requests: int
+    """Requests with at least one."""
+    longest_ns: int | None
+
+
+def stalls(gaps: Gaps) -> Stalls:
+    # Only requests with a gap above the absolute limit can have a stall, and only for those is a median needed.
+    suspects = np.unique(gaps.request[gaps.gap_ns > STALL_NS_MIN])
+    count, requests, longest = 0, 0, None
+    inside = np.isin(gaps.request, suspects)
+    owners, values = gaps.request[inside], gaps.gap_ns[inside]
+    edges = np.searchsorted(owners, suspects)
+    for own in np.split(values, edges[1:]) if len(suspects) else []:
+        limit = max(STALL_FACTOR * float(np.median(own)), STALL_NS_MIN)
+        stalled = own[own > limit]
+        if len(stalled):
+            count += len(stalled)
+            requests += 1
+            longest = max(longest or 0, int(stalled.max()))
+    return Stalls(count=count, requests=requests, longest_ns=longest)

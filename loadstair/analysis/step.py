@@ -1,0 +1,179 @@
+"""One step of one visit, measured: all that verdict, pooling and comparison need of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadstair.analysis import latency
+from loadstair.analysis.bootstrap import Blocked, blocked
+from loadstair.analysis.latency import BoolArray, FloatArray, Stalls
+from loadstair.analysis.meanwhile import Meanwhile, in_window
+from loadstair.analysis.slo import RequestLimits, within_limits
+from loadstair.analysis.throughput import (
+    SlicedRate,
+    TokenArrivals,
+    Window,
+    completion_rate,
+    in_flight_mean,
+    sliced_rate,
+    token_arrivals,
+)
+from loadstair.samples.frame import IntArray, Samples, Telemetry
+from loadstair.samples.record import Outcome, Phase
+from loadstair.samples.runrecord import StepRecord, VisitRecord
+from loadstair.units import NS_PER_MS
+
+METRICS = ("ttft", "itl", "tpot", "e2e")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamping:
+    """How well the step's requests of the hold are stamped."""
+
+    chunks: int
+    bunched: int
+    bunched_late: int
+    read_lag_ns_p99: float | None
+    """None without kernel stamps."""
+    clocks: tuple[str, ...]
+    clock_steps: int
+    """Requests during which the wall clock was stepped, in any phase."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitStep:
+    visit: VisitRecord
+    record: StepRecord
+    window: Window
+    tokens: SlicedRate
+    completions: SlicedRate
+    good: SlicedRate | None
+    """None without an SLO."""
+    in_flight_mean: float
+    latency_ms: Mapping[str, Blocked]
+    """By METRICS, plus "ttft_due"; of ok requests dispatched in the hold."""
+    outcomes: Mapping[str, int]
+    """Of the requests dispatched in the hold; every outcome has an entry."""
+    outcomes_all: Mapping[str, int]
+    """Of all requests dispatched in the step."""
+    stalls: Stalls
+    stamping: Stamping
+    upstreams: Mapping[str, int]
+    """Requests of the hold by who served them; empty where no balancer says."""
+    token_deviation_median: float | None
+    """|output tokens - asked| / asked of ok requests of the hold; None where the server did not count."""
+    input_tokens_mean: float | None
+    output_tokens_asked_max: int | None
+    meanwhile: Meanwhile
+
+    @property
+    def ok(self) -> int:
+        return self.outcomes[Outcome.OK]
+
+    @property
+    def failed(self) -> int:
+        return self.finished - self.ok
+
+    @property
+    def finished(self) -> int:
+        """All but the killed ones, whose end nobody knows."""
+        return sum(self.outcomes.values()) - self.outcomes[Outcome.KILLED]
+
+
+def measure_visit(
+    visit: VisitRecord,
+    samples: Samples,
+    telemetry: Telemetry,
+    limits: RequestLimits | None,
+) -> tuple[VisitStep, ...]:
+    """`samples` are the visit's own. Steps whose hold never took place (no positive window) are left out."""
+    arrivals = token_arrivals(samples)
+    good = None if limits is None else within_limits(samples.requests, limits)
+    return tuple(
+        _measure_step(visit, record, samples, arrivals, good, telemetry)
+        for record in visit.steps
+        if record.hold_end_ns > record.hold_start_ns
+    )
+
+
+def _measure_step(
+    visit: VisitRecord,
+    record: StepRecord,
+    samples: Samples,
+    arrivals: TokenArrivals,
+    good: BoolArray | None,
+    telemetry: Telemetry,
+) -> VisitStep:
+    window = Window(start_ns=record.hold_start_ns, end_ns=record.hold_end_ns)
+    tagged = np.flatnonzero((samples.requests["step"] == record.step).to_numpy(dtype=bool))
+    step = samples.take(tagged)
+    hold = step.take(np.flatnonzero((step.requests["phase"] == Phase.HOLD).to_numpy(dtype=bool)))
+    timed = hold.take(latency.latency_rows(hold))
+    gaps = latency.itl_gaps(timed)
+    counted = timed.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
+    asked = latency.int_column(timed.requests, "output_tokens_asked")
+    told = ~np.isnan(counted) & (asked > 0)
+    deviations = np.abs(counted[told] - asked[told]) / asked[told]
+    inputs = timed.requests["input_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
+    return VisitStep(
+        visit=visit,
+        record=record,
+        window=window,
+        tokens=sliced_rate(arrivals.time_ns, arrivals.tokens, window),
+        completions=completion_rate(samples, None, window),
+        good=None if good is None else completion_rate(samples, good, window),
+        in_flight_mean=in_flight_mean(samples, window),
+        latency_ms=_latencies(timed, gaps),
+        outcomes=_outcomes(hold),
+        outcomes_all=_outcomes(step),
+        stalls=latency.stalls(gaps),
+        stamping=_stamping(step, hold),
+        upstreams={
+            str(name): int(count) for name, count in hold.requests["upstream"].value_counts().sort_index().items()
+        },
+        token_deviation_median=float(np.median(deviations)) if len(deviations) else None,
+        input_tokens_mean=float(np.nanmean(inputs)) if (~np.isnan(inputs)).any() else None,
+        output_tokens_asked_max=int(asked.max()) if len(asked) else None,
+        meanwhile=in_window(telemetry, visit.topology, window),
+    )
+
+
+def _latencies(timed: Samples, gaps: latency.Gaps) -> dict[str, Blocked]:
+    requests = timed.requests
+    units = len(timed)
+    e2e = latency.e2e_ms(requests)
+    gap_ms = gaps.gap_ns / NS_PER_MS
+    gap_counts = np.bincount(gaps.request, minlength=units)
+    gap_means = np.bincount(gaps.request, weights=gap_ms, minlength=units) / np.maximum(1, gap_counts)
+    return {
+        "ttft": _per_request(latency.ttft_ms(requests)),
+        "ttft_due": _per_request(latency.ttft_due_ms(requests)),
+        "tpot": _per_request(latency.tpot_ms(requests)),
+        "e2e": _per_request(e2e),
+        "itl": blocked(gap_ms, gaps.request, units, gap_means),
+    }
+
+
+def _per_request(values: FloatArray) -> Blocked:
+    """In the order of dispatch; absent values are left out."""
+    told: IntArray = np.flatnonzero(~np.isnan(values))
+    present = values[told]
+    return blocked(present, np.arange(len(present), dtype=np.int64), len(present), present)
+
+
+def _outcomes(samples: Samples) -> dict[str, int]:
+    counts = samples.requests["outcome"].value_counts()
+    return {str(outcome): int(counts.get(outcome, 0)) for outcome in Outcome}
+
+
+def _stamping(step: Samples, hold: Samples) -> Stamping:
+    lags = hold.requests["read_lag_ns"].dropna().to_numpy(dtype=np.float64)
+    return Stamping(
+        chunks=len(hold.arrivals_ns),
+        bunched=int(hold.requests["bunched"].sum()),
+        bunched_late=int(hold.requests["bunched_late"].sum()),
+        read_lag_ns_p99=float(np.quantile(lags, 0.99)) if len(lags) else None,
+        clocks=tuple(sorted(str(clock) for clock in hold.requests["clock"].unique())),
+        clock_steps=int(step.requests["clock_step"].sum()),
+    )

@@ -1,0 +1,156 @@
+"""From a run's files to its summary: every number of the report, with its interval and its findings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadstair.analysis.advice import advice
+from loadstair.analysis.capacity import Capacity, capacity
+from loadstair.analysis.compare import Comparison, Side, compare
+from loadstair.analysis.estimate import Finding, Severity
+from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
+from loadstair.analysis.slo import RequestLimits, request_limits
+from loadstair.analysis.step import measure_visit
+from loadstair.analysis.summary_values import comparison_values, finding_values, threshold_values, topology_values
+from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
+from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit
+from loadstair.plan.model import Gpus, LoadMode, Plan
+from loadstair.plan.threshold import parse_threshold
+from loadstair.samples.frame import Samples, Telemetry
+from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
+
+SUMMARY_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologySummary:
+    name: str
+    kind: str
+    gpus: Gpus | None
+    steps: tuple[LoadStep, ...]
+    """In the order of their load; empty if it was never measured."""
+    capacity: Capacity
+
+    @property
+    def has_valid_step(self) -> bool:
+        return any(step.valid for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    run: RunRecord
+    mode: LoadMode
+    topologies: Mapping[str, TopologySummary]
+    """In the plan's order."""
+    comparisons: tuple[Comparison, ...]
+    thresholds: tuple[ThresholdResult, ...]
+    diagnosis: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+    """Of the whole run; a step's own stand with the step."""
+    advice: str
+
+    @property
+    def topologies_without_valid_step(self) -> tuple[str, ...]:
+        return tuple(name for name, topology in self.topologies.items() if not topology.has_valid_step)
+
+
+def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry, rng: np.random.Generator) -> Summary:
+    """The same inputs and the same state of `rng` give the same summary."""
+    limits = None if plan.slo is None else request_limits(plan.slo)
+    judged: dict[str, list[JudgedStep]] = {topology.name: [] for topology in plan.topologies}
+    for visit in run.visits:
+        if visit.topology in judged:
+            judged[visit.topology] += _judge(visit, plan, samples, telemetry, limits)
+    topologies = {
+        topology.name: _topology(topology.name, topology.kind, topology.gpus, judged[topology.name], plan, rng)
+        for topology in plan.topologies
+    }
+    first, *others = topologies.values()
+    comparisons = tuple(compare(_side(first), _side(other), rng) for other in others)
+    values = {
+        "topologies": {name: topology_values(one.steps, one.capacity, one.gpus) for name, one in topologies.items()},
+        "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in comparisons},
+    }
+    return Summary(
+        run=run,
+        mode=plan.load.mode,
+        topologies=topologies,
+        comparisons=comparisons,
+        thresholds=tuple(judge_threshold(parse_threshold(text), values) for text in plan.thresholds),
+        diagnosis=(),
+        findings=(*_ending(run), *judge_plan(plan.workload, plan.load)),
+        advice=advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),
+    )
+
+
+def summary_json(summary: Summary) -> dict[str, object]:
+    """What summary.json holds. No NaN: what is unknown is null."""
+    run = summary.run
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "name": run.name,
+        "started": run.started,
+        "loadstair_version": run.loadstair_version,
+        "ending": str(run.ending),
+        "ending_message": run.ending_message,
+        "quick": run.quick,
+        "seed": run.seed,
+        "mode": str(summary.mode),
+        "advice": summary.advice,
+        "topologies": {
+            name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus)}
+            for name, one in summary.topologies.items()
+        },
+        "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in summary.comparisons},
+        "thresholds": [threshold_values(result) for result in summary.thresholds],
+        "topologies_without_valid_step": list(summary.topologies_without_valid_step),
+        "diagnosis": [finding_values(finding) for finding in summary.diagnosis],
+        "findings": [finding_values(finding) for finding in summary.findings],
+    }
+
+
+def _judge(
+    visit: VisitRecord,
+    plan: Plan,
+    samples: Samples,
+    telemetry: Telemetry,
+    limits: RequestLimits | None,
+) -> list[JudgedStep]:
+    own = samples.take(np.flatnonzero((samples.requests["visit"] == visit.visit).to_numpy(dtype=bool)))
+    shared = judge_visit(visit, own)
+    judged: list[JudgedStep] = []
+    workers_before = None
+    for step in measure_visit(visit, own, telemetry, limits):
+        judged.append(JudgedStep(step=step, findings=(*judge_step(step, plan, workers_before), *shared)))
+        workers_before = step.record.workers
+    return judged
+
+
+def _topology(
+    name: str,
+    kind: str,
+    gpus: Gpus | None,
+    judged: list[JudgedStep],
+    plan: Plan,
+    rng: np.random.Generator,
+) -> TopologySummary:
+    loads = sorted({one.step.record.load for one in judged})
+    steps = tuple(
+        pool_load(tuple(one for one in judged if one.step.record.load == load), plan.slo, rng) for load in loads
+    )
+    return TopologySummary(name=name, kind=kind, gpus=gpus, steps=steps, capacity=capacity(steps, gpus))
+
+
+def _side(topology: TopologySummary) -> Side:
+    return Side(name=topology.name, steps=topology.steps, gpus=topology.gpus, cut_off=topology.capacity.cut_off)
+
+
+def _ending(run: RunRecord) -> tuple[Finding, ...]:
+    warnings = [Finding(id="run.warning", severity=Severity.WARNING, message=message) for message in run.warnings]
+    if run.ending is not Ending.COMPLETE:
+        why = f": {run.ending_message}" if run.ending_message else ""
+        ending = run.ending.value.replace("_", " ")
+        message = f"the run did not complete ({ending}){why}; what was measured until then is shown"
+        warnings.insert(0, Finding(id="run.incomplete", severity=Severity.WARNING, message=message))
+    return tuple(warnings)

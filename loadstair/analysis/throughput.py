@@ -1,0 +1,93 @@
+"""What arrived inside the hold window, as rates over equal slices of it.
+
+Throughput is never completed requests over elapsed time: requests that straddle the window's ends would count whole
+or not at all, and ramps and drains would dilute it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadstair.analysis.latency import BoolArray, FloatArray, int_column
+from loadstair.samples.frame import IntArray, Samples
+from loadstair.samples.record import Outcome
+from loadstair.units import NS_PER_S
+
+SLICES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """[start_ns, end_ns)."""
+
+    start_ns: int
+    end_ns: int
+
+    def __post_init__(self) -> None:
+        if self.end_ns <= self.start_ns:
+            raise ValueError(f"a window that ends {self.start_ns - self.end_ns} ns before it starts")
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end_ns - self.start_ns) / NS_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlicedRate:
+    """A rate per second over equal slices of a window; its mean is the rate of the window."""
+
+    per_slice: FloatArray
+    n: int
+    """Events counted (not their weight)."""
+
+    @property
+    def mean(self) -> float:
+        return float(self.per_slice.mean())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenArrivals:
+    """Every token-carrying arrival of a visit, in the order of time, whatever the request's tag or outcome."""
+
+    time_ns: IntArray
+    tokens: FloatArray
+
+
+def token_arrivals(samples: Samples) -> TokenArrivals:
+    """Tokens of an arrival: as its chunk says; else its share of `usage` where that counts more tokens than chunks
+    came; else one."""
+    chunks = np.diff(samples.offsets)
+    counted = samples.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where((chunks > 0) & (counted > chunks), counted / chunks, 1.0)
+    tokens = np.repeat(share, chunks)
+    if samples.chunk_tokens is not None:
+        tokens = np.where(samples.chunk_tokens > 0, samples.chunk_tokens, tokens)
+    order = np.argsort(samples.arrivals_ns, kind="stable")
+    return TokenArrivals(time_ns=samples.arrivals_ns[order], tokens=tokens[order])
+
+
+def sliced_rate(time_ns: IntArray, weight: FloatArray | None, window: Window) -> SlicedRate:
+    """Rate of events (sorted by time) inside the window; `weight` None counts each as one."""
+    first, last = np.searchsorted(time_ns, [window.start_ns, window.end_ns], side="left")
+    # As offsets from the start: float64 holds those exactly, epoch ns it does not.
+    inside = time_ns[first:last] - window.start_ns
+    duration_ns = window.end_ns - window.start_ns
+    position = np.minimum(inside * SLICES // duration_ns, SLICES - 1)
+    sums = np.bincount(position, weights=None if weight is None else weight[first:last], minlength=SLICES)
+    return SlicedRate(per_slice=sums / (window.duration_s / SLICES), n=int(last - first))
+
+
+def completion_rate(samples: Samples, wanted: BoolArray | None, window: Window) -> SlicedRate:
+    """Successful requests per second that *ended* inside the window; `wanted` (shape [n]) narrows them."""
+    chosen = (samples.requests["outcome"] == Outcome.OK).to_numpy(dtype=bool)
+    if wanted is not None:
+        chosen = chosen & wanted
+    return sliced_rate(np.sort(int_column(samples.requests, "end_ns")[chosen]), None, window)
+
+
+def in_flight_mean(samples: Samples, window: Window) -> float:
+    """Mean number of requests under way in the window (time average)."""
+    begun = np.clip(int_column(samples.requests, "dispatch_ns"), window.start_ns, window.end_ns)
+    ended = np.clip(int_column(samples.requests, "end_ns"), window.start_ns, window.end_ns)
+    return float((ended - begun).sum() / (window.end_ns - window.start_ns))

@@ -1,0 +1,118 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loadstair.analysis.bootstrap import Ratio
+from loadstair.analysis.compare import claim, crossover
+from loadstair.analysis.estimate import Estimate
+from tests.analysis.synthetic import TP2X2, TP4, failed, plan_of, simulate, true_throughput, two_topologies
+
+RUN = two_topologies(load={"repeats": 3, "steps": [4, 16, 64]})
+COMPARISON = RUN.summary().comparisons[0]
+
+
+def ratio_of(value: float, spread: float, seed: int) -> Ratio:
+    draws = math.log(value) + np.random.default_rng(seed).normal(0, spread, 600)
+    return Ratio(value=value, log_draws=draws, n=3)
+
+
+def test_ratios_are_other_over_first_and_hold_the_truth() -> None:
+    assert (COMPARISON.first, COMPARISON.other) == ("tp4", "tp2x2")
+    for step in COMPARISON.steps:
+        truth = true_throughput(TP2X2, step.load, 32) / true_throughput(TP4, step.load, 32)
+        assert step.throughput_ratio.value == pytest.approx(truth, rel=0.05)
+
+
+def test_the_same_server_twice_is_told_apart_by_nothing() -> None:
+    same = {"a": TP4, "b": TP4}
+    run = simulate(same, plan_of(same, load={"repeats": 3, "steps": [4, 16], "hold_s": 5}), drift=0.05)
+    summary = run.summary()
+    assert [claim(step.throughput_ratio) for step in summary.comparisons[0].steps] == [None, None]
+    assert "cannot be told apart" in summary.advice
+
+
+def test_throughput_crosses_between_the_loads_where_the_truth_does() -> None:
+    # tp2x2 / tp4 is below 1 at 16 users and above at 64
+    crossing = COMPARISON.throughput_crossover_load
+    assert crossing.low is not None
+    assert crossing.high is not None
+    assert 16 < crossing.low <= crossing.high < 64
+
+
+def test_a_crossing_is_interpolated_in_the_logarithm_of_the_load() -> None:
+    ratios = {4.0: ratio_of(0.5, 1e-9, 1), 16.0: ratio_of(2.0, 1e-9, 2)}
+    found, findings = crossover(ratios, "throughput", np.random.default_rng(1))
+    assert found.value == pytest.approx(8)  # log 0.5 and log 2 are equally far from 0: sqrt(4 × 16)
+    assert findings == ()
+
+
+def test_no_change_of_sign_is_no_crossover_and_said() -> None:
+    ratios = {4.0: ratio_of(1.5, 0.01, 1), 16.0: ratio_of(2.0, 0.01, 2)}
+    found, findings = crossover(ratios, "throughput", np.random.default_rng(1))
+    assert found.value is None
+    assert [finding.id for finding in findings] == ["crossover.none"]
+
+
+def test_a_crossing_inside_the_noise_has_no_interval_and_says_so() -> None:
+    ratios = {4.0: ratio_of(0.99, 0.2, 1), 16.0: ratio_of(1.01, 0.2, 2)}
+    found, findings = crossover(ratios, "throughput", np.random.default_rng(1))
+    assert found.low is None
+    assert [finding.id for finding in findings] == ["crossover.unsure"]
+
+
+def test_a_side_whose_highest_steps_are_invalid_has_no_capacity_to_compare() -> None:
+    run = RUN.with_steps(lambda visit, step: replace(step, tail_complete=visit.topology != "tp2x2" or step.load != 64))
+    summary = run.summary()
+    found = summary.comparisons[0]
+    assert found.throughput_ratio.value is None
+    assert found.steps[-1].throughput_ratio.value is not None
+    assert "compare.cut_off" in [finding.id for finding in found.findings]
+    assert "t capacity" not in summary.advice
+    assert "At 16 users, tp2x2 carries 0.9" in summary.advice
+    assert "The capacity of tp2x2 may lie higher" in summary.advice
+
+
+def test_a_topology_that_fails_its_requests_has_shown_its_capacity() -> None:
+    run = RUN.with_rows(lambda row: failed(row) if row.topology == "tp4" and row.load == 64 and row.index else row)
+    run = run.recounted().with_visits(lambda visit: replace(visit, server_after=None))
+    found = run.summary().comparisons[0]
+    assert found.throughput_ratio.value is not None
+
+
+def test_loads_invalid_on_either_side_are_not_compared() -> None:
+    run = RUN.with_steps(lambda visit, step: replace(step, tail_complete=visit.topology != "tp4" or step.load != 16))
+    assert [step.load for step in run.summary().comparisons[0].steps] == [4, 64]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(1.01, 1.2, "higher"), (0.8, 0.99, "lower"), (0.9, 1.1, None), (1.0, 1.2, None)],
+)
+def test_only_an_interval_that_excludes_one_is_a_claim(low: float, high: float, said: str | None) -> None:
+    assert claim(Estimate(value=(low + high) / 2, low=low, high=high, n=3)) == said
+
+
+def test_per_gpu_and_per_dollar_use_what_is_known_of_both_sides() -> None:
+    topologies = [
+        {
+            "name": name,
+            "kind": "external",
+            "url": "http://127.0.0.1:1",
+            "gpus": {"type": "h100-sxm", "count": count, **price},
+        }
+        for name, count, price in (("tp4", 4, {"usd_per_hour": 2.0}), ("tp2x2", 2, {"usd_per_hour": 3.0}))
+    ]
+    servers = {"tp4": TP4, "tp2x2": TP2X2}
+    plan = plan_of(servers, topologies=topologies, load={"steps": [4, 16], "hold_s": 4})
+    found = simulate(servers, plan).summary().comparisons[0]
+    assert found.throughput_ratio.value is not None
+    assert found.throughput_per_gpu_ratio.value == pytest.approx(found.throughput_ratio.value * 2)  # 4 GPUs / 2 GPUs
+    # (2 × 3 USD) / (4 × 2 USD) an hour, for that many times the tokens
+    assert found.usd_per_million_output_tokens_ratio.value == pytest.approx(6 / 8 / found.throughput_ratio.value)
+
+
+def test_the_advice_says_who_carries_more_and_who_is_sooner_where() -> None:
+    assert RUN.summary().advice.startswith("At capacity, tp2x2 carries 1.2")
+    assert "users tp4 finishes requests sooner, above it tp2x2" in RUN.summary().advice

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loadstair.analysis.throughput import Window, completion_rate, in_flight_mean, sliced_rate, token_arrivals
+from loadstair.samples.frame import samples_from_tables
+from loadstair.samples.record import Outcome, Phase
+from loadstair.units import NS_PER_MS, NS_PER_S
+from tests.analysis.synthetic import EPOCH_NS, table_of
+from tests.analysis.test_latency import of, request
+
+SECOND = Window(start_ns=EPOCH_NS, end_ns=EPOCH_NS + NS_PER_S)
+
+
+def test_tokens_count_when_they_arrive_inside_the_window_whatever_the_request_is() -> None:
+    samples = of(
+        request(-900, [-100, 100, 200], phase=Phase.WARMUP),  # 2 inside
+        request(500, [600, 900, 1100], phase=Phase.HOLD),  # 2 inside
+        request(500, [700], outcome=Outcome.TIMEOUT, output_tokens=None),  # 1 inside
+    )
+    arrivals = token_arrivals(samples)
+    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(5)  # (2 + 2 + 1) / 1 s
+
+
+def test_the_window_holds_its_start_and_not_its_end() -> None:
+    arrivals = token_arrivals(of(request(-10, [0, 1000])))
+    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).n == 1
+
+
+def test_chunks_of_several_tokens_share_what_usage_counts() -> None:
+    arrivals = token_arrivals(of(request(0, [100, 1100], output_tokens=10)))
+    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(5)  # 10 tokens / 2 chunks
+
+
+def test_tokens_known_for_each_chunk_are_taken_as_they_are() -> None:
+    arrivals = token_arrivals(of(request(0, [100, 1100], output_tokens=10, chunk_tokens=[9, 1])))
+    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(9)
+
+
+def test_more_chunks_than_counted_tokens_count_one_each() -> None:
+    arrivals = token_arrivals(of(request(0, [100, 200, 300], output_tokens=2)))
+    assert arrivals.tokens.tolist() == [1, 1, 1]
+
+
+def test_completions_are_successes_that_end_inside_whenever_they_began() -> None:
+    samples = of(
+        request(-500, [100], phase=Phase.WARMUP),
+        request(100, [200], outcome=Outcome.TRUNCATED),
+        request(900, [1100]),
+        request(100, [400]),
+    )
+    assert completion_rate(samples, None, SECOND).mean == pytest.approx(2)
+    assert completion_rate(samples, np.array([True, True, True, False]), SECOND).mean == pytest.approx(1)
+
+
+def test_requests_in_flight_are_averaged_over_time() -> None:
+    samples = of(request(-500, [500]), request(250, [500]), request(900, [2000]))
+    assert in_flight_mean(samples, SECOND) == pytest.approx(0.85)  # 0.5 + 0.25 + 0.1
+
+
+def test_no_arrivals_are_a_rate_of_zero() -> None:
+    row = replace(request(0, []), output_tokens=None)
+    arrivals = token_arrivals(samples_from_tables([table_of((row,))]))
+    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == 0
+
+
+def test_a_window_must_have_a_length() -> None:
+    with pytest.raises(ValueError, match="window"):
+        Window(start_ns=EPOCH_NS, end_ns=EPOCH_NS - NS_PER_MS)

@@ -1,0 +1,238 @@
+"""Every reason is provoked in a run that is valid without it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from loadstair.analysis.pool import LoadStep
+from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
+from loadstair.samples.runrecord import StepRecord, VisitRecord
+from tests.analysis.synthetic import TP4, SyntheticRun, failed, plan_of, simulate
+
+SERVERS = {"tp4": TP4}
+RUN = simulate(SERVERS, plan_of(SERVERS, load={"steps": [4, 16], "hold_s": 6}))
+REPEATED = simulate(SERVERS, plan_of(SERVERS, load={"steps": [4, 16], "hold_s": 4, "repeats": 2}))
+
+
+def last_step(run: SyntheticRun) -> LoadStep:
+    return run.summary().topologies["tp4"].steps[-1]
+
+
+def reasons(run: SyntheticRun) -> list[str]:
+    return [finding.id for finding in last_step(run).reasons]
+
+
+def warnings(run: SyntheticRun) -> list[str]:
+    return [finding.id for finding in last_step(run).warnings]
+
+
+def in_last_step(change: Callable[[RequestSample], RequestSample]) -> Callable[[RequestSample], RequestSample]:
+    return lambda row: change(row) if row.step == 1 else row
+
+
+def test_a_sound_run_is_valid_without_a_warning() -> None:
+    step = last_step(RUN)
+    assert step.valid
+    assert step.reasons == ()
+    assert step.warnings == ()
+
+
+def test_tokens_merged_by_our_own_late_reads_say_that_the_generator_is_saturated() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: replace(row, bunched=2, bunched_late=2)))
+    assert reasons(run) == ["generator.saturated"]
+
+
+def test_one_late_token_in_a_hundred_is_accepted() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: replace(row, bunched=1, bunched_late=1) if row.index == 0 else row))
+    assert reasons(run) == []
+
+
+def test_tokens_merged_by_the_server_only_warn() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: replace(row, bunched=5)))
+    assert (reasons(run), warnings(run)) == ([], ["stream.bunched"])
+
+
+def test_reads_that_lag_only_warn_because_stamps_stay_true() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: replace(row, read_lag_ns=90_000_000)))
+    assert (reasons(run), warnings(run)) == ([], ["generator.read_lag"])
+
+
+def telemetry(run: SyntheticRun, *rows: tuple[str, str, float, float]) -> SyntheticRun:
+    """Each row: source, series, value at the start and at the end of the last step's hold."""
+    step = run.run.visits[0].steps[-1]
+    ends = ((step.hold_start_ns, 2), (step.hold_end_ns - 1, 3))
+    made = [(time, row[0], row[1], "", float(row[position])) for time, position in ends for row in rows]
+    return replace(run, telemetry_rows=tuple(made))
+
+
+def simulated(lateness_s: float) -> list[tuple[str, str, float, float]]:
+    """100 steps of 20 ms in the hold, late by `lateness_s` each."""
+    return [
+        ("tp4/engine0", "engine.sim.step_lateness.sum", 5.0, 5.0 + 100 * lateness_s),
+        ("tp4/engine0", "engine.sim.step_lateness.count", 50, 150),
+        ("tp4/engine0", "engine.sim.step.sum", 1.0, 3.0),
+        ("tp4/engine0", "engine.sim.step.count", 50, 150),
+    ]
+
+
+@pytest.mark.parametrize(("lateness_s", "expected"), [(0.0019, []), (0.0021, ["simserver.late"])])
+def test_a_simulated_engine_may_be_late_by_a_tenth_of_its_steps(lateness_s: float, expected: list[str]) -> None:
+    assert reasons(telemetry(RUN, *simulated(lateness_s))) == expected  # a tenth of 20 ms is 2 ms
+
+
+def test_another_topologys_late_engine_is_of_no_concern() -> None:
+    other = [(source.replace("tp4", "tp2"), *rest) for source, *rest in simulated(0.01)]
+    assert reasons(telemetry(RUN, *other)) == []
+
+
+def test_a_busy_worker_only_warns() -> None:
+    run = telemetry(RUN, ("generator/worker0", "generator.cpu_percent", 95, 97))
+    assert (reasons(run), warnings(run)) == ([], ["generator.cpu"])
+
+
+def at_last_step(run: SyntheticRun, **changes: object) -> SyntheticRun:
+    def change(_: VisitRecord, step: StepRecord) -> StepRecord:
+        return replace(step, **changes) if step.step == 1 else step
+
+    return run.with_steps(change)
+
+
+def test_a_lost_worker_is_named() -> None:
+    run = at_last_step(RUN, workers_lost=("worker1",))
+    assert reasons(run) == ["workers.lost"]
+    assert "worker1" in last_step(run).reasons[0].message
+
+
+def test_workers_that_differ_from_the_step_before_are_refused() -> None:
+    assert reasons(at_last_step(RUN, workers=("worker0",))) == ["workers.changed"]
+
+
+def test_a_step_whose_tail_was_cut_lacks_its_slowest_requests() -> None:
+    assert reasons(at_last_step(RUN, tail_complete=False)) == ["tail.incomplete"]
+
+
+def test_a_lost_record_shows_against_the_workers_books() -> None:
+    lost = next(position for position, row in enumerate(RUN.rows) if row.step == 1)
+    run = replace(RUN, rows=RUN.rows[:lost] + RUN.rows[lost + 1 :])
+    assert "counts.workers" in reasons(run)
+
+
+def test_a_request_that_never_ended_shows_in_the_books_themselves() -> None:
+    counters = RUN.run.visits[0].steps[-1].counters
+    run = at_last_step(RUN, counters=replace(counters, started=counters.started + 1))
+    assert reasons(run) == ["counts.workers", "counts.open"]
+
+
+@pytest.mark.parametrize(
+    ("field", "more", "expected"),
+    [("requests_finished", 1, ["counts.server"]), ("output_tokens", 500, ["counts.tokens"]), ("output_tokens", 1, [])],
+)
+def test_the_servers_own_totals_must_agree(field: str, more: float, expected: list[str]) -> None:
+    def change(visit: VisitRecord) -> VisitRecord:
+        assert visit.server_after is not None
+        return replace(
+            visit, server_after=replace(visit.server_after, **{field: getattr(visit.server_after, field) + more})
+        )
+
+    assert reasons(RUN.with_visits(change)) == expected
+
+
+def test_a_silent_server_is_not_held_against_the_step() -> None:
+    assert reasons(RUN.with_visits(lambda visit: replace(visit, server_after=None))) == []
+
+
+def test_a_killed_request_may_or_may_not_have_been_finished_by_the_server() -> None:
+    run = RUN.with_rows(
+        lambda row: replace(row, outcome=Outcome.KILLED) if row.step == 1 and row.phase is Phase.WARMUP else row,
+    )
+    assert reasons(run.recounted()) == []
+
+
+def test_fewer_than_five_successes_are_too_few() -> None:
+    kept = [row for row in RUN.rows if row.step == 1 and row.phase is Phase.HOLD][:4]
+    rows = tuple(row for row in RUN.rows if row.step == 0 or row.phase is Phase.WARMUP or row in kept)
+    run = replace(RUN, rows=rows).with_visits(lambda visit: replace(visit, server_after=None)).recounted()
+    assert reasons(run) == ["samples.few"]
+
+
+def test_errors_above_one_in_a_hundred_invalidate_and_are_named() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: failed(row) if row.index % 10 == 3 else row)).recounted()
+    run = run.with_visits(lambda visit: replace(visit, server_after=None))
+    assert reasons(run) == ["requests.failed"]
+    assert "http_error" in last_step(run).reasons[0].message
+
+
+def test_the_slo_may_allow_more_errors() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: failed(row) if row.index % 10 == 3 else row)).recounted()
+    run = run.with_visits(lambda visit: replace(visit, server_after=None))
+    plan = plan_of(SERVERS, load={"steps": [4, 16], "hold_s": 6}, slo={"error_rate_max": 0.5})
+    assert reasons(replace(run, plan=plan)) == []
+
+
+def test_a_clock_step_invalidates() -> None:
+    assert reasons(RUN.with_rows(in_last_step(lambda row: replace(row, clock_step=True)))) == ["clock.step"]
+
+
+def test_read_times_instead_of_kernel_stamps_warn() -> None:
+    run = RUN.with_rows(in_last_step(lambda row: replace(row, clock=StampClock.READ)))
+    assert (reasons(run), warnings(run)) == ([], ["clock.read"])
+
+
+def test_responses_shorter_than_asked_invalidate_only_where_the_server_should_ignore_eos() -> None:
+    run = RUN.with_rows(
+        in_last_step(lambda row: replace(row, output_tokens_asked=round(row.output_tokens_asked * 1.1)))
+    )
+    assert reasons(run) == ["tokens.off"]
+    workload = run.plan.workload.model_copy(update={"ignore_eos": False})
+    assert reasons(replace(run, plan=run.plan.model_copy(update={"workload": workload}))) == []
+
+
+def test_a_hold_shorter_than_a_request_warns() -> None:
+    slow = simulate({"tp4": replace(TP4, itl_ms=lambda load: 100)}, plan_of(SERVERS, load={"steps": [16], "hold_s": 2}))
+    assert "hold.short" in warnings(slow)
+
+
+def test_few_requests_warn_of_the_p99() -> None:
+    few = simulate(SERVERS, plan_of(SERVERS, load={"steps": [4], "hold_s": 2}))
+    assert warnings(few) == ["samples.p99"]
+
+
+def test_pooled_repeats_may_have_enough_for_a_p99_where_one_has_not() -> None:
+    changes = {"steps": [4], "hold_s": 6, "repeats": 2}
+    assert warnings(simulate(SERVERS, plan_of(SERVERS, load={**changes, "repeats": 1}))) == ["samples.p99"]
+    assert warnings(simulate(SERVERS, plan_of(SERVERS, load=changes))) == []
+
+
+def test_an_invalid_repeat_is_left_out_shown_and_told() -> None:
+    run = REPEATED.with_steps(
+        lambda visit, step: replace(step, workers_lost=("worker0",)) if visit.repeat == 1 and step.step == 1 else step,
+    )
+    step = last_step(run)
+    assert step.valid
+    assert [visit.valid for visit in step.visits] == [True, False]
+    assert [one.visit.repeat for one in step.pooled] == [0]
+    assert "repeat.excluded" in [finding.id for finding in step.warnings]
+
+
+def test_a_step_without_a_valid_repeat_is_invalid_with_each_reason_once() -> None:
+    run = REPEATED.with_steps(lambda _, step: replace(step, workers_lost=("worker0",)) if step.step == 1 else step)
+    assert not last_step(run).valid
+    assert reasons(run) == ["workers.lost"]
+    assert not last_step(run).reasons[0].message.startswith("repeat")
+
+
+def test_a_reason_that_only_some_repeats_have_names_them() -> None:
+    run = REPEATED.with_steps(
+        lambda visit, step: replace(step, tail_complete=False, workers_lost=("w",) if visit.repeat == 1 else ()),
+    )
+    messages = {finding.id: finding.message for finding in last_step(run).reasons}
+    assert messages["workers.lost"].startswith("repeat 1: ")
+    assert not messages["tail.incomplete"].startswith("repeat")
+
+
+def test_fixed_lengths_in_a_closed_loop_are_a_finding_of_the_run() -> None:
+    workload = {"model": "m", "input_tokens": 128, "output_tokens": 32}
+    run = simulate(SERVERS, plan_of(SERVERS, workload=workload, load={"steps": [4], "hold_s": 4}))
+    assert "workload.fixed_lengths" in [finding.id for finding in run.summary().findings]
+    assert "workload.fixed_lengths" not in [finding.id for finding in RUN.summary().findings]
