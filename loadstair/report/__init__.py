@@ -1,0 +1,1 @@
+"""⑥ What the reader sees. Computes nothing; all rounding is in view.py."""

@@ -1,0 +1,51 @@
+"""junit.xml: one case for each step's verdict and one for each threshold."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from loadstair.report import view
+
+# What XML 1.0 cannot hold, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit_xml(summary_json: Mapping[str, Any]) -> str:
+    """A threshold that failed is a failure; an invalid step, or a threshold that needed one, is an error."""
+    root = Element("testsuites", name=_clean(summary_json["name"]))
+    unit = view.load_unit(summary_json["mode"])
+    for name, topology in summary_json["topologies"].items():
+        suite = SubElement(root, "testsuite", name=_clean(name))
+        for step in topology["steps"]:
+            case = SubElement(suite, "testcase", classname=_clean(name), name=view.load_words(step["load"], unit))
+            if step["verdict"] != "valid":
+                _problem(case, "error", "; ".join(reason["message"] for reason in step["reasons"]))
+        if not topology["steps"]:
+            case = SubElement(suite, "testcase", classname=_clean(name), name="measured")
+            _problem(case, "error", "never measured")
+        _count(suite)
+    thresholds = SubElement(root, "testsuite", name="thresholds")
+    for result in summary_json["thresholds"]:
+        case = SubElement(thresholds, "testcase", classname="thresholds", name=_clean(result["text"]))
+        if result["status"] == "failed":
+            _problem(case, "failure", result["message"])
+        elif result["status"] != "met":
+            _problem(case, "error", result["message"])
+    _count(thresholds)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _problem(case: Element, kind: str, message: str) -> None:
+    problem = SubElement(case, kind, message=_clean(message))
+    problem.text = _clean(message)
+
+
+def _count(suite: Element) -> None:
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("errors", str(len(suite.findall("testcase/error"))))
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)

@@ -1,0 +1,69 @@
+"""The closing table for the terminal; the CLI prints it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from loadstair.report import view
+
+_SEVERITY_STYLE = {"invalid": "bold red", "warning": "yellow"}
+
+
+def closing_table(summary_json: Mapping[str, Any]) -> RenderableType:
+    """One row per load, for each topology its throughput, latency and verdict; then what counts as the answer.
+
+    All strings are printed as they are: no markup of rich's is read from them.
+    """
+    topologies = summary_json["topologies"]
+    table = Table(title=Text(summary_json["name"]), title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column(view.load_unit(summary_json["mode"]), justify="right")
+    for name in topologies:
+        table.add_column(Text(f"{name}\ntok/s"), justify="right")
+        table.add_column("TTFT ms\np50 / p99", justify="right")
+        table.add_column("ITL ms\np50", justify="right")
+        table.add_column("\nverdict")
+    by_load = {name: {step["load"]: step for step in topology["steps"]} for name, topology in topologies.items()}
+    for load in sorted({load for steps in by_load.values() for load in steps}):
+        cells: list[Text] = []
+        for steps in by_load.values():
+            cells += _cells(steps.get(load))
+        table.add_row(Text(view.load(load)), *cells)
+    return Group(table, *_reasons(topologies, view.load_unit(summary_json["mode"])), *_closing(summary_json))
+
+
+def _cells(step: Mapping[str, Any] | None) -> list[Text]:
+    if step is None:
+        return [Text(view.ABSENT)] * 4
+    valid = step["verdict"] == "valid"
+    ttft = step["ttft_ms"]
+    texts = (
+        view.plus_minus(step["output_tokens_per_s"]),
+        f"{view.value_only(ttft['p50'])} / {view.value_only(ttft['p99'])}",
+        view.value_only(step["itl_ms"]["p50"]),
+    )
+    verdict = Text(step["verdict"], style="green" if valid else "bold red")
+    return [*(Text(text, style="" if valid else "dim") for text in texts), verdict]
+
+
+def _reasons(topologies: Mapping[str, Any], unit: str) -> list[Text]:
+    return [
+        Text(f"{name} at {view.load_words(step['load'], unit)}: {reason['message']}", style=_SEVERITY_STYLE["invalid"])
+        for name, topology in topologies.items()
+        for step in topology["steps"]
+        for reason in step["reasons"]
+    ]
+
+
+def _closing(summary: Mapping[str, Any]) -> list[Text]:
+    lines = [
+        Text(f"{finding['severity']}: {finding['message']}", style=_SEVERITY_STYLE.get(finding["severity"], ""))
+        for finding in summary["findings"]
+    ]
+    for result in summary["thresholds"]:
+        style = "green" if result["status"] == "met" else "bold red"
+        lines.append(Text(f"threshold {result['status']}: {result['text']} ({result['message']})", style=style))
+    lines.append(Text(summary["advice"], style="bold"))
+    return lines

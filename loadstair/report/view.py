@@ -1,0 +1,86 @@
+"""All rounding and wording of numbers; everything before this is exact.
+
+Arguments are values of summary.json: an estimate is a mapping with value, low, high, n. Absent is an en dash.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+ABSENT = "–"
+Values = Mapping[str, Any]
+
+
+def digits(value: float) -> str:
+    """Three significant digits, all digits of larger numbers: 0.0123, 1.24, 56.1, 1,404."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 100:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 1:
+        return f"{value:.2f}"
+    return f"{value:#.3g}" if size >= 1e-4 else f"{value:.1e}"
+
+
+def number(value: float | None) -> str:
+    return ABSENT if value is None else digits(value)
+
+
+def estimate(values: Values, unit: str = "") -> str:
+    """`1.24× [1.16, 1.34]`."""
+    if values["value"] is None:
+        return ABSENT
+    text = digits(values["value"]) + unit
+    return text if values["low"] is None else f"{text} {bounds(values)}"
+
+
+def bounds(values: Values) -> str:
+    """`[1.16, 1.34]`, empty without an interval."""
+    return "" if values["low"] is None else f"[{digits(values['low'])}, {digits(values['high'])}]"
+
+
+def plus_minus(values: Values) -> str:
+    """`1,142 ±3%`: half the interval's width, for where there is no room for both ends."""
+    value, low, high = values["value"], values["low"], values["high"]
+    if value is None or low is None or value == 0:
+        return number(value)
+    share = (high - low) / 2 / value * 100
+    return f"{digits(value)} ±{share:.0f}%" if share >= 1 else f"{digits(value)} ±{share:.1f}%"
+
+
+def value_only(values: Values) -> str:
+    return number(values["value"])
+
+
+def percent(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value * 100:.1f} %" if value else "0 %"
+
+
+def load(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:g}"
+
+
+def load_words(value: float | None, unit: str) -> str:
+    """`64 users`, `1 user`, `0.5 requests/s`."""
+    if value is None:
+        return ABSENT
+    return f"{value:g} {'user' if value == 1 and unit == 'users' else unit}"
+
+
+def load_unit(mode: str) -> str:
+    return "users" if mode == "closed" else "requests/s"
+
+
+def gibibytes(value: float | None) -> str:
+    return ABSENT if value is None else f"{value / 1024**3:.1f} GiB"
+
+
+def claim_words(values: Values) -> str:
+    """What the interval of a ratio allows to say."""
+    if values["value"] is None:
+        return "not measured"
+    return {"higher": "higher", "lower": "lower"}.get(values.get("claim") or "", "inside the noise")

@@ -1,0 +1,55 @@
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+
+from loadstair.report.terminal import closing_table
+from tests.report.values import empty_summary, mixed_summary
+
+
+def printed(summary: dict[str, Any], width: int = 200) -> str:
+    out = StringIO()
+    Console(file=out, width=width, color_system=None).print(closing_table(summary))
+    return out.getvalue()
+
+
+def row(text: str, load: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.strip("│ ").startswith(f"{load} "))
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_every_load_is_a_row_with_each_topologys_numbers_and_verdict() -> None:
+    summary = mixed_summary()
+    cells = row(printed(summary), "64")
+    assert len(cells) == 1 + 4 * 2
+    assert (cells[0], cells[4], cells[8]) == ("64", "invalid", "valid")
+
+
+def test_reasons_thresholds_and_the_answer_follow_the_table() -> None:
+    summary = mixed_summary()
+    text = printed(summary)
+    assert "tp4 at 64 users: the load generator was too slow" in text
+    assert "threshold failed: topologies.tp2x2.capacity.goodput_rps >= 1000" in text
+    assert text.rstrip().splitlines()[-1] in summary["advice"]
+
+
+def test_a_load_that_one_side_did_not_measure_is_absent_there() -> None:
+    summary = mixed_summary()
+    del summary["topologies"]["tp2x2"]["steps"][0]
+    assert row(printed(summary), "4")[5:] == ["–", "–", "–", "–"]
+
+
+def test_square_brackets_are_printed_and_not_read_as_markup() -> None:
+    summary = mixed_summary()
+    summary["advice"] = "carries 1.4× [bold] [1.3, 1.5]"
+    assert "carries 1.4× [bold] [1.3, 1.5]" in printed(summary)
+
+
+def test_it_fits_eighty_columns_for_two_topologies() -> None:
+    text = printed(mixed_summary(), width=80)
+    assert row(text, "16")[4] == "valid"
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_nothing_measured_prints_the_answer_alone() -> None:
+    assert "No step of any topology is valid" in printed(empty_summary())
