@@ -1,0 +1,171 @@
+"""The command line: the only module that prints, and that decides the exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from loadstair import __version__
+from loadstair.errors import LoadstairError
+
+if TYPE_CHECKING:
+    from loadstair.plan.model import Plan
+
+EXIT_CODES = """exit codes:
+  0    measured, and all thresholds met
+  2    the plan or the command line is wrong, or the output folder cannot be written
+  3    the topology could not be brought up, or it, the load generator or the disk failed while measuring
+  4    the measurement is invalid: a topology has no valid step, or a threshold needed one
+  99   a threshold failed
+  130  interrupted; partial results are kept and reported
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["simserver"]:  # has options of its own, and must start fast
+        from loadstair.simserver.main import main as simserver
+
+        return simserver(arguments[1:])
+    options = _parser().parse_args(arguments)
+    options.command_line = ["loadstair", *arguments]
+    try:
+        code: int = options.command(options)
+    except LoadstairError as error:
+        _print_error(error)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe went away: not our failure, and nothing to say it to
+        sys.stderr.close()
+        return 141
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loadstair",
+        description="Finds where an LLM serving topology saturates.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"loadstair {__version__}")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    check = _command(commands, "check", "parse a plan and print what would happen", _check)
+    _plan_options(check)
+    check.add_argument("--live", action="store_true", help="also bring each topology up, ask it once, and take it down")
+
+    run = _command(commands, "run", "measure a plan, analyse it, write the report", _run)
+    _plan_options(run)
+    run.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="gets the run's folder (reports)")
+    run.add_argument("--quiet", action="store_true", help="print errors only")
+
+    analyze = _command(commands, "analyze", "make summary.json and results.json again from a run's files", _analyze)
+    analyze.add_argument("run", type=Path, metavar="DIR", help="a run folder")
+
+    report = _command(commands, "report", "make report.html and junit.xml again from a run's files", _report)
+    report.add_argument("run", type=Path, metavar="DIR", help="a run folder")
+
+    commands.add_parser("simserver", help="one simulated engine (simserver --help)", add_help=False)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    command: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="a plan file, such as plans/quickstart.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="override one key: load.hold_s=5 (repeatable)"
+    )
+    parser.add_argument("--quick", action="store_true", help="4 of the steps, one repeat, short holds")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from loadstair.preview import live_check, preview
+
+    plan = _plan_of(options)
+    console = Console(soft_wrap=True)
+    for line in preview(plan, options.plan.resolve().parent):
+        console.print(Text(line))
+    if options.live:
+        for line in live_check(plan, options.plan.resolve().parent):
+            console.print(Text(line))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from loadstair.pipeline import run
+    from loadstair.progress import Progress
+    from loadstair.report.terminal import closing_table
+
+    plan = _plan_of(options)
+    console = Console()
+    with Progress(console, quiet=options.quiet) as progress:
+        finished = run(
+            plan,
+            plan_dir=options.plan.resolve().parent,
+            out=options.out,
+            command=options.command_line,
+            quick=options.quick,
+            progress=progress,
+        )
+    if finished.summary is not None and not options.quiet:
+        console.print(closing_table(finished.folder.read_json(finished.folder.summary_path)))
+        console.print(Text(f"report: {finished.folder.report_path}"), soft_wrap=True)
+    if finished.error is not None:
+        _print_error(finished.error)
+        if finished.summary is None:
+            Console(stderr=True).print(Text(f"nothing was measured; logs: {finished.folder.log_path}"), soft_wrap=True)
+    return finished.exit_code
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from loadstair.pipeline import analyze, exit_code
+    from loadstair.report.terminal import closing_table
+    from loadstair.samples.run_folder import RunFolder
+
+    folder = RunFolder.open(options.run)
+    summary = analyze(folder)
+    Console().print(closing_table(folder.read_json(folder.summary_path)))
+    return exit_code(summary, None)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from loadstair.pipeline import report
+    from loadstair.samples.run_folder import RunFolder
+
+    folder = RunFolder.open(options.run)
+    report(folder)
+    Console().print(Text(f"report: {folder.report_path}"), soft_wrap=True)
+    return 0
+
+
+def _plan_of(options: argparse.Namespace) -> "Plan":
+    from loadstair.plan.parse import read_plan
+    from loadstair.plan.rules import expected_e2e_s
+    from loadstair.plan.staircase import quick
+
+    plan = read_plan(options.plan, options.set)
+    return quick(plan, partial(expected_e2e_s, plan)) if options.quick else plan
+
+
+def _print_error(error: LoadstairError) -> None:
+    console = Console(stderr=True)
+    for line in str(error).splitlines():
+        console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
+    log_tail = getattr(error, "log_tail", None)
+    if log_tail:
+        console.print(Text("\n".join(f"  | {line}" for line in log_tail.splitlines()), style="dim"), soft_wrap=True)

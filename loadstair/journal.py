@@ -1,0 +1,76 @@
+"""Keeps `run.json` true while a run goes on: written anew after every step."""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from loadstair import __version__
+from loadstair.clock import utc_now
+from loadstair.plan.model import Plan
+from loadstair.samples.run_folder import RunFolder
+from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
+
+VERSIONED_PACKAGES = ("locust", "openai", "gevent", "geventhttpclient", "httpx2", "numpy", "pandas", "pyarrow")
+
+
+class Journal:
+    """The run's record so far; every change is on disk when the method returns. Raises StorageError."""
+
+    def __init__(self, folder: RunFolder, record: RunRecord) -> None:
+        self._folder = folder
+        self.record = record
+        self._write()
+
+    def fingerprint(self, topology: str, fingerprint: dict[str, Any]) -> None:
+        self._change(topologies=self.record.topologies | {topology: fingerprint})
+
+    def visit(self, visit: VisitRecord) -> None:
+        """Adds a visit, or replaces what was known of it."""
+        others = tuple(other for other in self.record.visits if other.visit != visit.visit)
+        self._change(visits=(*others, visit))
+
+    def warn(self, messages: Sequence[str]) -> None:
+        self._change(warnings=(*self.record.warnings, *messages))
+
+    def end(self, ending: Ending, message: str | None = None) -> None:
+        self._change(ending=ending, ending_message=message)
+
+    def _change(self, **changes: Any) -> None:
+        self.record = dataclasses.replace(self.record, **changes)
+        self._write()
+
+    def _write(self) -> None:
+        self._folder.write_run(self.record)
+
+
+def new_record(plan: Plan, *, command: Sequence[str], quick: bool) -> RunRecord:
+    return RunRecord(
+        name=plan.name,
+        started=utc_now().isoformat(timespec="seconds"),
+        loadstair_version=__version__,
+        command=shlex.join(command),
+        quick=quick,
+        seed=plan.seed,
+        versions={"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in VERSIONED_PACKAGES},
+        host={
+            "system": f"{platform.system()} {platform.release()}",
+            "machine": platform.machine(),
+            "cpus": usable_cores(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+        topologies={},
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: its CPU affinity, where the system has such a thing."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,203 @@
+"""The measuring half of a run: every visit of the staircase, into a run folder."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from loadstair import clock
+from loadstair.drive.crew import worker_count
+from loadstair.drive.session import LoadSession, VisitLoad
+from loadstair.drive.staircase import Hooks, climb
+from loadstair.drive.staircase import Progress as NowAt
+from loadstair.journal import Journal, usable_cores
+from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
+from loadstair.plan.rules import expected_e2e_s
+from loadstair.plan.staircase import Visit, visits
+from loadstair.progress import Progress
+from loadstair.samples.record import Outcome, Phase
+from loadstair.samples.run_folder import RunFolder
+from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, VisitRecord
+from loadstair.samples.table import TELEMETRY_SCHEMA
+from loadstair.telemetry.counters import server_counters
+from loadstair.telemetry.sampler import Gap, Sampler
+from loadstair.telemetry.source import Row
+from loadstair.telemetry.sources import sources_for
+from loadstair.topology.bring_up import bring_up
+from loadstair.topology.running import RunningTopology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """What every part of a measurement needs."""
+
+    plan: Plan
+    plan_dir: Path
+    folder: RunFolder
+    journal: Journal
+    progress: Progress
+    telemetry_rows: list[Row] = field(default_factory=list)
+    """All that was sampled so far."""
+
+    @property
+    def log_dir(self) -> Path:
+        return self.folder.log_path
+
+
+def measure(run: Measuring) -> None:
+    """Visits every topology as often as the plan says; each step is on disk before the next begins.
+
+    Raises TopologyError, LoadError, StorageError or Interrupted; what was measured until then is in the folder.
+    """
+    with ExitStack() as kept:
+        standing: dict[str, RunningTopology] = {}
+        for visit in visits(run.plan):
+            with _topology(run, visit, kept, standing) as topology:
+                _measure_visit(run, visit, topology)
+            clock.sleep_s(run.plan.load.cooldown_s)
+
+
+@contextmanager
+def _topology(
+    run: Measuring, visit: Visit, kept: ExitStack, standing: dict[str, RunningTopology]
+) -> Iterator[RunningTopology]:
+    """The visit's topology: started anew, or the one that stands since an earlier visit (`restart: never`)."""
+    plan = visit.topology
+    if plan.restart == "never":
+        if plan.name not in standing:
+            standing[plan.name] = kept.enter_context(_brought_up(run, visit, plan))
+        yield standing[plan.name]
+    else:
+        with _brought_up(run, visit, plan) as topology:
+            yield topology
+
+
+@contextmanager
+def _brought_up(run: Measuring, visit: Visit, plan: TopologyPlan) -> Iterator[RunningTopology]:
+    run.progress.phase(f"{plan.name}: starting")
+    with bring_up(
+        plan, plan=run.plan, plan_dir=run.plan_dir, log_dir=run.folder.log_path, visit=visit.visit
+    ) as topology:
+        run.journal.fingerprint(plan.name, topology.endpoint.fingerprint)
+        yield topology
+
+
+def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> None:
+    run.progress.phase(f"{visit.topology.name}: starting the load generator")
+    with (
+        LoadSession(
+            _visit_load(run.plan, visit, topology), workers=_workers(run.plan, topology), log_dir=run.log_dir
+        ) as load,
+        Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
+    ):
+        log = VisitLog(run, visit, sampler, server_before=server_counters(topology.endpoint))
+        hooks = Hooks(tick=topology.check, on_step=log.step, on_rest=log.rest, on_progress=log.progress)
+        try:
+            steps, drained = climb(load, run.plan.load.steps, run.plan.load, hooks)
+            log.finished(steps, drained, server_after=server_counters(topology.endpoint))
+        finally:
+            log.keep_telemetry()
+
+
+def _visit_load(plan: Plan, visit: Visit, topology: RunningTopology) -> VisitLoad:
+    return VisitLoad(
+        visit=visit.visit,
+        topology=visit.topology.name,
+        repeat=visit.repeat,
+        seed=plan.seed,
+        workload=plan.workload,
+        load=plan.load,
+        endpoint=topology.endpoint,
+        calibrate_words=not isinstance(visit.topology, SimulatedTopology),  # there one word is one token
+    )
+
+
+def _workers(plan: Plan, topology: RunningTopology) -> int:
+    local_engines = sum(replica.pid is not None for replica in topology.endpoint.replicas)
+    return worker_count(plan.workers, cores=usable_cores(), local_engines=local_engines)
+
+
+class VisitLog:
+    """Writes what one visit yields, as it comes: samples, telemetry, the run record, a line of progress."""
+
+    def __init__(self, run: Measuring, visit: Visit, sampler: Sampler, server_before: ServerCounters | None) -> None:
+        self._run = run
+        self._visit = visit
+        self._sampler = sampler
+        self._server_before = server_before
+        self._steps: list[StepRecord] = []
+        self._parts = 0
+
+    def step(self, record: StepRecord, table: pa.Table) -> None:
+        self._steps.append(record)
+        self._write_samples(table)
+        self._write_telemetry()
+        self._write_visit(drained=False, server_after=None)
+        self._run.progress.step_done(
+            self._line(record, table), _expected_step_s(self._run.plan, self._visit.topology, record.load)
+        )
+
+    def rest(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
+        """What came after the last step, or before an early end, with every step's final counters."""
+        self._steps = [replace(step, counters=counters.get(step.step, step.counters)) for step in self._steps]
+        self._write_samples(table)
+        self._write_visit(drained=False, server_after=None)
+
+    def finished(self, steps: tuple[StepRecord, ...], drained: bool, server_after: ServerCounters | None) -> None:
+        self._steps = list(steps)
+        self._write_visit(drained=drained, server_after=server_after)
+
+    def progress(self, now: NowAt) -> None:
+        left = "" if now.left_s is None else f" {now.left_s:.0f} s"
+        self._run.progress.phase(f"{self._visit.topology.name}: {now.load:g} users, {now.phase}{left}")
+
+    def keep_telemetry(self) -> None:
+        self._write_telemetry()
+        self._run.journal.warn([_gap_line(gap) for gap in self._sampler.gaps()])
+
+    def _write_samples(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self._run.folder.write_samples(self._visit.visit, self._parts, table)
+            self._parts += 1
+
+    def _write_telemetry(self) -> None:
+        self._run.telemetry_rows.extend(self._sampler.take_rows())
+        columns = list(zip(*self._run.telemetry_rows, strict=True)) or [()] * len(TELEMETRY_SCHEMA)
+        self._run.folder.write_telemetry(pa.table([list(column) for column in columns], schema=TELEMETRY_SCHEMA))
+
+    def _write_visit(self, *, drained: bool, server_after: ServerCounters | None) -> None:
+        self._run.journal.visit(
+            VisitRecord(
+                visit=self._visit.visit,
+                topology=self._visit.topology.name,
+                repeat=self._visit.repeat,
+                steps=tuple(self._steps),
+                server_before=self._server_before,
+                server_after=server_after,
+                drained=drained,
+            )
+        )
+
+    def _line(self, record: StepRecord, table: pa.Table) -> str:
+        loads, repeats = self._run.plan.load.steps, self._run.plan.load.repeats
+        outcomes = [
+            row["outcome"]
+            for row in table.select(["step", "phase", "outcome"]).to_pylist()
+            if row["step"] == record.step and row["phase"] == Phase.HOLD
+        ]
+        ok = outcomes.count(Outcome.OK)
+        failed = f", {len(outcomes) - ok} not ok" if len(outcomes) > ok else ""
+        which = f"step {record.step + 1}/{len(loads)}"
+        repeat = f", repeat {self._visit.repeat + 1}/{repeats}" if repeats > 1 else ""
+        return f"{self._visit.topology.name}: {record.load:g} users: {ok} requests ok{failed} ({which}{repeat})"
+
+
+def _expected_step_s(plan: Plan, topology: TopologyPlan, load: float) -> float:
+    tail_s = min(expected_e2e_s(plan, topology, load) or 0.0, plan.load.tail_s_max)
+    return plan.load.warmup_s + plan.load.hold_s + tail_s
+
+
+def _gap_line(gap: Gap) -> str:
+    return f"telemetry of {gap.source} ({gap.kind}) is missing {gap.missed} of {gap.ticks} readings: {gap.last_error}"

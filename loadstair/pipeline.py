@@ -1,0 +1,118 @@
+"""The main job as prose: measure every visit, think about the files, write the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loadstair.analysis.results import results_json
+from loadstair.analysis.summary import Summary, summarize, summary_json
+from loadstair.analysis.thresholds import ThresholdStatus
+from loadstair.clock import utc_now
+from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError
+from loadstair.interrupt import interruptible
+from loadstair.journal import Journal, new_record
+from loadstair.measurement import Measuring, measure
+from loadstair.plan.model import Plan
+from loadstair.plan.parse import plan_yaml, read_plan
+from loadstair.plan.rules import expected_e2e_s
+from loadstair.plan.staircase import expected_duration_s
+from loadstair.progress import Progress
+from loadstair.report.junit import junit_xml
+from loadstair.report.render import render_report
+from loadstair.samples.frame import samples_from_tables, telemetry_from_tables
+from loadstair.samples.run_folder import RunFolder
+from loadstair.samples.runrecord import Ending
+
+EXIT_OK = 0
+EXIT_INVALID = 4
+EXIT_THRESHOLD = 99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that ended, one way or the other."""
+
+    folder: RunFolder
+    summary: Summary | None
+    """None where no step was measured."""
+    error: LoadstairError | None
+    """What ended the measurement early; None if it is complete."""
+    exit_code: int
+
+
+def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick: bool, progress: Progress) -> Finished:
+    """Measure, analyse, report. Only an unwritable folder is raised; what fails later is in the answer, with the
+    partial results."""
+    folder = RunFolder.create(out, plan.name, utc_now())
+    folder.write_text(folder.plan_path, plan_yaml(plan))
+    journal = Journal(folder, new_record(plan, command=command, quick=quick))
+    progress.begin(expected_duration_s(plan, lambda topology, load: expected_e2e_s(plan, topology, load)))
+    error = _measure_to_an_end(
+        Measuring(plan=plan, plan_dir=plan_dir, folder=folder, journal=journal, progress=progress)
+    )
+    summary = None
+    if any(visit.steps for visit in journal.record.visits):
+        progress.phase("analysing")
+        try:
+            summary = analyze(folder)
+            report(folder)
+        except StorageError as storage:
+            error = error or storage
+    return Finished(folder=folder, summary=summary, error=error, exit_code=exit_code(summary, error))
+
+
+def _measure_to_an_end(measuring: Measuring) -> LoadstairError | None:
+    """Measures until the end or the first error, which is noted in the run record and given back."""
+    try:
+        with interruptible():
+            measure(measuring)
+    except Interrupted as error:
+        return _note_end(measuring.journal, Ending.INTERRUPTED, error)
+    except TopologyError as error:
+        return _note_end(measuring.journal, Ending.TOPOLOGY_FAILED, error)
+    except LoadError as error:
+        return _note_end(measuring.journal, Ending.LOAD_FAILED, error)
+    except StorageError as error:
+        return _note_end(measuring.journal, Ending.STORAGE_FAILED, error)
+    return _note_end(measuring.journal, Ending.COMPLETE, None)
+
+
+def _note_end(journal: Journal, ending: Ending, error: LoadstairError | None) -> LoadstairError | None:
+    try:
+        journal.end(ending, None if error is None else str(error))
+    except StorageError as storage:  # the first cause is the one to tell
+        return error or storage
+    return error
+
+
+def analyze(folder: RunFolder) -> Summary:
+    """summary.json and results.json from the files alone."""
+    record, plan = folder.read_run(), read_plan(folder.plan_path)
+    samples = samples_from_tables(folder.read_samples())
+    telemetry = telemetry_from_tables([folder.read_telemetry()])
+    summary = summarize(record, plan, samples, telemetry, np.random.default_rng(record.seed))
+    folder.write_json(folder.summary_path, summary_json(summary))
+    folder.write_json(folder.results_path, results_json(summary))
+    return summary
+
+
+def report(folder: RunFolder) -> None:
+    """report.html and junit.xml from the files alone."""
+    summary, record = folder.read_json(folder.summary_path), folder.read_json(folder.run_path)
+    html = render_report(summary, folder.plan_path.read_text(encoding="utf-8"), record)
+    folder.write_text(folder.report_path, html)
+    folder.write_text(folder.junit_path, junit_xml(summary))
+
+
+def exit_code(summary: Summary | None, error: LoadstairError | None) -> int:
+    """An error that ended the run comes before any verdict: 2, 130, 3, then 4, then 99."""
+    if error is not None:
+        return error.exit_code
+    if summary is None or summary.topologies_without_valid_step:
+        return EXIT_INVALID
+    statuses = {threshold.status for threshold in summary.thresholds}
+    if ThresholdStatus.INVALID in statuses:
+        return EXIT_INVALID
+    return EXIT_THRESHOLD if ThresholdStatus.FAILED in statuses else EXIT_OK

@@ -1,0 +1,81 @@
+"""What a plan would do, without doing it: `check PLAN`, and with `--live` one request to each topology."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import assert_never
+
+from loadstair.interrupt import interruptible
+from loadstair.plan.model import (
+    Balancer,
+    ComposeTopology,
+    Engine,
+    ExternalTopology,
+    KubernetesTopology,
+    Lengths,
+    Plan,
+    ProcessesTopology,
+    SimulatedTopology,
+    TopologyPlan,
+)
+from loadstair.plan.rules import expected_e2e_s
+from loadstair.plan.staircase import expected_duration_s, visits
+from loadstair.topology.bring_up import bring_up
+from loadstair.topology.missing import missing_here
+
+
+def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
+    workload, load = plan.workload, plan.load
+    yield f"plan {plan.name}: {workload.endpoint} on {workload.model}"
+    yield f"  input tokens {_lengths(workload.input_tokens)}, output tokens {_lengths(workload.output_tokens)}"
+    yield f"  steps (users): {', '.join(f'{step:g}' for step in load.steps)}"
+    yield f"  each: warm-up {load.warmup_s:g} s, hold {load.hold_s:g} s, then until its requests have ended"
+    for topology in plan.topologies:
+        yield f"topology {topology.name}: {_described(topology)}"
+    order = " ".join(visit.topology.name for visit in visits(plan))
+    yield f"visits: {order}"
+    expected_s = expected_duration_s(plan, lambda topology, step: expected_e2e_s(plan, topology, step))
+    unknown = any(expected_e2e_s(plan, topology, load.steps[-1]) is None for topology in plan.topologies)
+    at_least = "at least " if unknown else "about "
+    yield f"duration: {at_least}{expected_s / 60:.1f} min"
+    if unknown:
+        yield f"note: load.hold_s ({load.hold_s:g} s) should be longer than one request, which is not known beforehand"
+    for line in missing_here(plan, plan_dir):
+        yield f"missing here: {line}"
+
+
+def live_check(plan: Plan, plan_dir: Path) -> Iterator[str]:
+    """Brings each topology up and down; it takes requests when its line comes. Raises TopologyError (exit 3)."""
+    with tempfile.TemporaryDirectory(prefix="loadstair-check-") as log_dir, interruptible():
+        for index, topology in enumerate(plan.topologies):
+            with bring_up(topology, plan=plan, plan_dir=plan_dir, log_dir=Path(log_dir), visit=index) as running:
+                yield f"live: {topology.name} answers at {running.endpoint.url}"
+
+
+def _lengths(lengths: Lengths) -> str:
+    return f"{lengths.mean:g}" if lengths.cv == 0 else f"{lengths.mean:g} (cv {lengths.cv:g})"
+
+
+def _described(topology: TopologyPlan) -> str:
+    match topology:
+        case SimulatedTopology():
+            gpus = f"{topology.gpus.count} × {topology.gpus.type}"
+            return f"simulated, {_engines(topology.engines)} on {gpus}{_behind(topology.balancer)}"
+        case ProcessesTopology():
+            return f"{len(topology.processes)} process(es){_behind(topology.balancer)}"
+        case ExternalTopology():
+            return f"external, {topology.url}"
+        case ComposeTopology() | KubernetesTopology():
+            return topology.kind
+        case _:
+            assert_never(topology)
+
+
+def _engines(engines: tuple[Engine, ...]) -> str:
+    return ", ".join(f"TP={engine.tp}" for engine in engines)
+
+
+def _behind(balancer: Balancer | None) -> str:
+    if balancer is None:
+        return ""
+    return f", behind {balancer.kind} ({balancer.policy})"

@@ -1,0 +1,103 @@
+"""Runs `loadstair` as a user does, in a process of its own, and sees what it leaves behind."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+MARK = "LOADSTAIR_TEST_MARK"
+LIMIT_S = 180
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+    left_running: list[str]
+    """Command lines of processes that the command started and that outlived it."""
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+def loadstair(*arguments: str | Path, cwd: Path | None = None) -> Ended:
+    with started(*arguments, cwd=cwd) as process:
+        return end_of(process)
+
+
+@contextmanager
+def started(*arguments: str | Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A command that the test may signal; whatever of it is left at the end is killed."""
+    mark = uuid.uuid4().hex
+    env = os.environ | {MARK: mark, "COLUMNS": "160", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "loadstair", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True) as process:
+        process.mark = mark  # type: ignore[attr-defined]
+        try:
+            yield process
+        finally:
+            for left in marked(mark):
+                left.kill()
+
+
+def end_of(process: subprocess.Popen[str]) -> Ended:
+    out, err = process.communicate(timeout=LIMIT_S)
+    left = [" ".join(other.cmdline()) for other in marked(process.mark)]  # type: ignore[attr-defined]
+    return Ended(process.returncode, out, err, left)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every process that inherited the mark, whoever its parent is now; zombies have no environment any more."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def write_plan(path: Path, topologies: Sequence[dict[str, Any]], **changes: Any) -> Path:
+    """A short plan for Qwen2.5-32B; `changes` replace top-level keys, `load` is merged."""
+    plan: dict[str, Any] = {
+        "name": "small",
+        "seed": 3,
+        "workload": {
+            "model": "Qwen/Qwen2.5-32B-Instruct",
+            "input_tokens": {"mean": 64, "cv": 0.2},
+            "output_tokens": {"mean": 12, "cv": 0.3},
+        },
+        "topologies": list(topologies),
+        **{key: value for key, value in changes.items() if key != "load"},
+    }
+    plan["load"] = {"steps": [2, 8], "warmup_s": 1, "hold_s": 3, "cooldown_s": 0} | changes.get("load", {})
+    path.write_text(yaml.safe_dump(plan, sort_keys=False))
+    return path
+
+
+def simulated(name: str, *tensor_parallel: int) -> dict[str, Any]:
+    """Simulated engines on four H100 NVL, behind nginx where there are several."""
+    topology: dict[str, Any] = {
+        "name": name,
+        "kind": "simulated",
+        "gpus": {"type": "h100-nvl", "count": 4},
+        "engines": [{"tp": tp} for tp in tensor_parallel],
+    }
+    return topology | ({"balancer": {"kind": "nginx"}} if len(tensor_parallel) > 1 else {})
+
+
+def run_folder(out: Path) -> Path:
+    (folder,) = out.iterdir()
+    return folder

@@ -1,0 +1,240 @@
+"""Whatever is wrong: one line that says so, the exit code of its kind, nothing left running, nothing lost."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loadstair.samples.run_folder import RunFolder
+from loadstair.samples.runrecord import Ending
+from tests.cli import Ended, end_of, loadstair, run_folder, simulated, started, write_plan
+
+ODD_SERVER = str(Path(__file__).with_name("odd_server.py"))
+ODD_WORKLOAD = {"model": "odd", "input_tokens": {"mean": 8, "cv": 0.2}, "output_tokens": {"mean": 6, "cv": 0.2}}
+SHORT = {"steps": [1, 2], "warmup_s": 0.3, "hold_s": 1, "cooldown_s": 0, "tail_s_max": 5, "request_timeout_s": 5}
+
+
+def odd(mode: str, good: int) -> dict[str, Any]:
+    process = {
+        "command": ["{python}", ODD_SERVER, "{port}", mode, str(good)],
+        "ready_url": "http://127.0.0.1:{port}/health",
+    }
+    return {"name": "odd", "kind": "processes", "processes": [process], "ready_timeout_s": 20}
+
+
+def run_odd(folder: Path, mode: str, good: int) -> Ended:
+    plan = write_plan(folder / "plan.yaml", [odd(mode, good)], workload=ODD_WORKLOAD, load=SHORT)
+    return loadstair("run", plan, "--out", folder / "out")
+
+
+def one_line(ended: Ended, code: int, *words: str) -> None:
+    assert ended.code == code, ended.err
+    assert len(ended.error_lines) == 1, ended.err
+    for word in words:
+        assert word in ended.error_lines[0]
+    assert "Traceback" not in ended.err
+    assert ended.left_running == []
+
+
+# --- the plan and the command line: 2
+
+
+def test_a_missing_plan(tmp_path: Path) -> None:
+    one_line(loadstair("run", tmp_path / "none.yaml"), 2, "none.yaml: no such file")
+
+
+def test_a_file_that_is_not_yaml(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("a: [1")
+    one_line(loadstair("run", tmp_path / "p.yaml"), 2, "not YAML")
+
+
+def test_an_unknown_key(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], worklod={})
+    one_line(loadstair("check", plan), 2, "worklod: unknown key; did you mean workload?")
+
+
+@pytest.mark.parametrize(("steps", "words"), [([], "at least 1 item"), ([4, 2], "steps must rise: 2 comes after 4")])
+def test_steps_that_are_no_staircase(tmp_path: Path, steps: list[int], words: str) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], load={"steps": steps})
+    one_line(loadstair("run", plan, "--out", tmp_path), 2, "load.steps", words)
+
+
+def test_a_hold_shorter_than_a_request(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], load={"hold_s": 0.05})
+    one_line(loadstair("run", plan, "--out", tmp_path), 2, "load.hold_s: 0.05 s is shorter than one expected request")
+
+
+def test_two_mistakes_are_two_lines(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], seed=-1, load={"hold_s": -1})
+    assert len(loadstair("run", plan).error_lines) == 2
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)])
+    (tmp_path / "file").write_text("")
+    one_line(loadstair("run", plan, "--out", tmp_path / "file"), 2, "a run folder cannot be made there")
+
+
+# --- the topology: 3
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_that_is_taken(tmp_path: Path, taken_port: int) -> None:
+    topology = odd("500", 1)
+    topology["processes"][0] = {
+        "command": ["{python}", ODD_SERVER, str(taken_port), "500", "1"],
+        "ready_url": f"http://127.0.0.1:{taken_port}/health",
+    }
+    plan = write_plan(tmp_path / "p.yaml", [topology], workload=ODD_WORKLOAD, load=SHORT)
+    one_line(loadstair("run", plan, "--out", tmp_path / "out"), 3, str(taken_port))
+
+
+def test_an_engine_that_never_becomes_ready(tmp_path: Path) -> None:
+    topology = odd("500", 1) | {"ready_timeout_s": 1}
+    topology["processes"][0]["ready_url"] = "http://127.0.0.1:{port}/not-there"
+    plan = write_plan(tmp_path / "p.yaml", [topology], workload=ODD_WORKLOAD, load=SHORT)
+    one_line(loadstair("run", plan, "--out", tmp_path / "out"), 3, "odd")
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [("500", "500"), ("429", "429"), ("html", "text/html"), ("no-done", "[DONE]")]
+)
+def test_an_engine_that_answers_wrongly_from_the_start(tmp_path: Path, mode: str, words: str) -> None:
+    one_line(run_odd(tmp_path, mode, good=0), 3, words)
+
+
+def test_a_refused_endpoint(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    external = {"name": "gone", "kind": "external", "url": url}
+    plan = write_plan(tmp_path / "p.yaml", [external], workload=ODD_WORKLOAD, load=SHORT)
+    one_line(loadstair("run", plan, "--out", tmp_path / "out"), 3, url, "refused")
+
+
+def test_a_wrong_model(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [odd("500", 99)], workload=ODD_WORKLOAD | {"model": "another"}, load=SHORT)
+    one_line(loadstair("run", plan, "--out", tmp_path / "out"), 3, "another", "odd")
+
+
+def test_an_engine_that_dies_mid_step_leaves_what_was_measured_and_the_end_of_its_log(tmp_path: Path) -> None:
+    ended = run_odd(tmp_path, "exit", good=150)
+    one_line(ended, 3, "odd", "exited with status 9")
+    assert "CUDA error: an illegal memory access" in ended.err
+    folder = RunFolder.open(run_folder(tmp_path / "out"))
+    assert folder.read_run().ending is Ending.TOPOLOGY_FAILED
+    assert sum(table.num_rows for table in folder.read_samples()) >= 140
+
+
+# --- the measurement: 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"),
+    [
+        ("500", "http_error"),
+        pytest.param("429", "http_error", marks=pytest.mark.slow),
+        pytest.param("html", "malformed", marks=pytest.mark.slow),
+        ("no-done", "truncated"),
+        pytest.param("error-in-stream", "stream_error", marks=pytest.mark.slow),
+        pytest.param("hang-up", "truncated", marks=pytest.mark.slow),
+    ],
+)
+def test_an_engine_that_answers_wrongly_mid_way_is_measured_as_what_it_is(
+    tmp_path: Path, mode: str, outcome: str
+) -> None:
+    ended = run_odd(tmp_path, mode, good=10)
+    assert ended.code == 4, ended.err
+    assert ended.left_running == []
+    folder = RunFolder.open(run_folder(tmp_path / "out"))
+    seen = [outcome for table in folder.read_samples() for outcome in table.column("outcome").to_pylist()]
+    assert set(seen) == {"ok", outcome}
+    assert seen.count("ok") == 10 - 1  # the first good answer went to the question before the load
+    for step in folder.read_json(folder.summary_path)["topologies"]["odd"]["steps"]:
+        assert step["verdict"] == "invalid"
+        assert "requests.failed" in {reason["id"] for reason in step["reasons"]}
+
+
+def test_thresholds_decide_between_0_and_99(tmp_path: Path) -> None:
+    plan = write_plan(
+        tmp_path / "p.yaml",
+        [simulated("one", 4)],
+        thresholds=["topologies.one.capacity.output_tokens_per_s > 1e9"],
+        load={"steps": [4], "hold_s": 2},
+    )
+    assert loadstair("run", plan, "--out", tmp_path / "out").code == 99
+    folder = RunFolder.open(run_folder(tmp_path / "out"))
+    folder.plan_path.write_text(folder.plan_path.read_text().replace("1e9", "1"))
+    assert loadstair("analyze", folder.path).code == 0
+
+
+# --- interrupted: 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_keeps_and_reports_what_it_has(tmp_path: Path, number: signal.Signals) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [simulated("pair", 2, 2)], load={"steps": [2, 4, 8], "hold_s": 1.5})
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()  # the line of the first finished step
+        process.send_signal(number)
+        ended = end_of(process)
+    assert "2 users" in first
+    one_line(ended, 130, f"interrupted by {number.name}")
+    folder = RunFolder.open(run_folder(tmp_path / "out"))
+    run = folder.read_run()
+    assert run.ending is Ending.INTERRUPTED
+    assert [step.step for step in run.visits[0].steps] == [0]
+    assert folder.report_path.is_file()
+    outcomes = [value for table in folder.read_samples() for value in table.column("outcome").to_pylist()]
+    assert set(outcomes) <= {"ok", "killed"}
+
+
+def test_an_interrupt_before_anything_was_measured_says_so(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p.yaml", [odd("500", 1) | {"ready_timeout_s": 60}], workload=ODD_WORKLOAD, load=SHORT)
+    raw = yaml.safe_load(plan.read_text())
+    raw["topologies"][0]["processes"][0]["ready_url"] = "http://127.0.0.1:{port}/not-there"
+    plan.write_text(yaml.safe_dump(raw))
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        while not list((tmp_path / "out").glob("*/log/*.log")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        ended = end_of(process)
+    one_line(ended, 130, "interrupted by SIGINT")
+    assert "nothing was measured" in ended.err
+
+
+# --- the disk: 3
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
+    if mount is None or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here (it takes root)")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_while_measuring(tmp_path: Path, small_disk: Path) -> None:
+    load = {"steps": [4, 8, 16, 32], "warmup_s": 0.5, "hold_s": 1}
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], load=load)
+    one_line(loadstair("run", plan, "--out", small_disk), 3, "the disk is full")
