@@ -1,6 +1,7 @@
 """The command line: the only module that prints, and that decides the exit code."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,10 @@ from loadstair import __version__
 from loadstair.errors import LoadstairError
 
 if TYPE_CHECKING:
+    from loadstair.analysis.summary import Summary
     from loadstair.plan.model import Plan
+
+PIPE_COLUMNS = 200
 
 EXIT_CODES = """exit codes:
   0    measured, and all thresholds met
@@ -97,12 +101,12 @@ def _check(options: argparse.Namespace) -> int:
     from loadstair.preview import live_check, preview
 
     plan = _plan_of(options)
-    console = Console(soft_wrap=True)
+    console = _console()
     for line in preview(plan, options.plan.resolve().parent):
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     if options.live:
         for line in live_check(plan, options.plan.resolve().parent):
-            console.print(Text(line))
+            console.print(Text(line), soft_wrap=True)
     return 0
 
 
@@ -112,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
     from loadstair.report.terminal import closing_table
 
     plan = _plan_of(options)
-    console = Console()
+    console = _console()
     with Progress(console, quiet=options.quiet) as progress:
         finished = run(
             plan,
@@ -128,7 +132,9 @@ def _run(options: argparse.Namespace) -> int:
     if finished.error is not None:
         _print_error(finished.error)
         if finished.summary is None:
-            Console(stderr=True).print(Text(f"nothing was measured; logs: {finished.folder.log_path}"), soft_wrap=True)
+            _print_to_stderr(f"nothing was measured; logs: {finished.folder.log_path}")
+    elif finished.summary is not None:
+        _print_verdict(finished.summary)
     return finished.exit_code
 
 
@@ -139,7 +145,8 @@ def _analyze(options: argparse.Namespace) -> int:
 
     folder = RunFolder.open(options.run)
     summary = analyze(folder)
-    Console().print(closing_table(folder.read_json(folder.summary_path)))
+    _console().print(closing_table(folder.read_json(folder.summary_path)))
+    _print_verdict(summary)
     return exit_code(summary, None)
 
 
@@ -149,7 +156,7 @@ def _report(options: argparse.Namespace) -> int:
 
     folder = RunFolder.open(options.run)
     report(folder)
-    Console().print(Text(f"report: {folder.report_path}"), soft_wrap=True)
+    _console().print(Text(f"report: {folder.report_path}"), soft_wrap=True)
     return 0
 
 
@@ -162,10 +169,27 @@ def _plan_of(options: argparse.Namespace) -> "Plan":
     return quick(plan, partial(expected_e2e_s, plan)) if options.quick else plan
 
 
+def _console() -> Console:
+    """As wide as the terminal; in a pipe so wide that no sentence is broken, for whoever searches in it."""
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPE_COLUMNS)
+
+
+def _print_verdict(summary: "Summary") -> None:
+    """One line for each reason why the exit code is 4 or 99."""
+    for name in summary.topologies_without_valid_step:
+        _print_to_stderr(f"error: the measurement is invalid: {name} has no valid step")
+    for threshold in summary.thresholds:
+        if threshold.status != "met":
+            what = "failed" if threshold.status == "failed" else "needs an invalid measurement"
+            _print_to_stderr(f"error: threshold {what}: {threshold.text}: {threshold.message}")
+
+
+def _print_to_stderr(line: str, style: str = "") -> None:
+    Console(stderr=True).print(Text(line, style=style), soft_wrap=True)
+
+
 def _print_error(error: LoadstairError) -> None:
-    console = Console(stderr=True)
     for line in str(error).splitlines():
-        console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
-    log_tail = getattr(error, "log_tail", None)
-    if log_tail:
-        console.print(Text("\n".join(f"  | {line}" for line in log_tail.splitlines()), style="dim"), soft_wrap=True)
+        _print_to_stderr(f"error: {line}", "red")
+    for line in (getattr(error, "log_tail", None) or "").splitlines():
+        _print_to_stderr(f"  | {line}", "dim")

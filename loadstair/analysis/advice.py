@@ -37,75 +37,76 @@ def _alone(name: str, one: Capacity, mode: LoadMode) -> str:
 
 
 def _compared(one: Comparison, mode: LoadMode) -> str:
-    said = [text for text in (_at_capacity(one), _at_highest(one, mode)) if text is not None]
-    latency = _latency(one, mode)
-    if latency is not None:
-        said.append(latency)
+    said = [text for text in (_carries(one, mode), _sooner(one, mode)) if text is not None]
     if not said:
         return f"Nothing sets {one.other} and {one.first} apart beyond the noise."
-    text = "; ".join(said)
-    return text[0].upper() + text[1:] + "." if text.startswith("at ") else text + "."
+    return "; ".join(said) + "."
 
 
-def _at_capacity(one: Comparison) -> str | None:
-    """None where there is no comparison at capacity."""
-    if one.throughput_ratio.value is None:
-        return None
-    times = _interval(one.throughput_ratio, times=True)
-    if claim(one.throughput_ratio) is None:
-        return f"at capacity, the throughput of {one.other} and {one.first} cannot be told apart ({times} the tokens)"
-    return f"at capacity, {one.other} carries {times} the tokens of {one.first}"
-
-
-def _at_highest(one: Comparison, mode: LoadMode) -> str | None:
-    """The highest load valid on both sides; None if nothing can be claimed there, or it has just been said."""
+def _carries(one: Comparison, mode: LoadMode) -> str | None:
+    """Who carries how much more: at capacity, and at the highest load valid on both sides where that says more."""
     highest = one.steps[-1] if one.steps else None
-    if highest is None or claim(highest.throughput_ratio) is None or _same(one.throughput_ratio, highest):
+    peak = one.throughput_ratio
+    if highest is not None and (peak.value is None or peak.value == highest.throughput_ratio.value):
+        return _tokens(one, highest.throughput_ratio, f" at {_load(highest.load, mode)}")
+    if peak.value is None:
         return None
-    times = _interval(highest.throughput_ratio, times=True)
-    if one.throughput_ratio.value is not None:
-        return f"at {_load(highest.load, mode)} {times}"
-    return f"at {_load(highest.load, mode)}, {one.other} carries {times} the tokens of {one.first}"
+    text = _tokens(one, peak, " at capacity")
+    if highest is not None and claim(highest.throughput_ratio) is not None:
+        text += f", {_interval(highest.throughput_ratio)} at {_load(highest.load, mode)}"
+    return text
 
 
-def _same(peak: Estimate, highest: StepComparison) -> bool:
-    """Both sides peak at the highest load: saying it twice would look like two results."""
-    return peak.value == highest.throughput_ratio.value
+def _tokens(one: Comparison, ratio: Estimate, where: str) -> str:
+    if claim(ratio) is None:
+        return (
+            f"The throughput of {one.other} and {one.first}{where} cannot be told apart ({_interval(ratio)} the tokens)"
+        )
+    return f"{one.other} carries {_interval(ratio)} the tokens of {one.first}{where}"
 
 
-def _latency(one: Comparison, mode: LoadMode) -> str | None:
-    """Who finishes requests sooner, and below which load; None where no step's interval says."""
-    claims = [(step, claim(step.e2e_p50_ratio)) for step in one.steps]
-    told = [(step, said) for step, said in claims if said is not None]
+def _sooner(one: Comparison, mode: LoadMode) -> str | None:
+    """Who finishes requests sooner, and below which load; None where no step's interval says.
+
+    In a closed loop the same users with the same requests get more tokens per second exactly where each request
+    takes less time (Little's law), and throughput tells it far more precisely than the median of requests of many
+    lengths. In an open loop throughput is what was offered, so the median tells.
+    """
+    closed = mode is LoadMode.CLOSED
+    told: list[tuple[StepComparison, str]] = []
+    for step in one.steps:
+        said = claim(step.throughput_ratio if closed else step.e2e_p50_ratio)
+        if said is not None:
+            told.append((step, one.other if (said == "higher") is closed else one.first))
     if not told:
         return None
-    sooner_low = _sooner(one, told[0])
-    crossing = one.latency_crossover_load
-    if crossing.value is not None and crossing.low is not None and told[0][1] != told[-1][1]:
-        ends = _interval(crossing, times=False)
-        return (
-            f"below about {ends} {_unit(mode)} {sooner_low} finishes requests sooner, above it {_sooner(one, told[-1])}"
-        )
-    if len({said for _, said in told}) > 1:
+    low, high = told[0][1], told[-1][1]
+    crossing = one.throughput_crossover_load if closed else one.latency_crossover_load
+    if low != high and crossing.value is not None:
+        return f"below about {_rounded(crossing)} {_unit(mode)} {low} finishes requests sooner"
+    who = {name for _, name in told}
+    if len(who) > 1:
         return None
-    if len(told) == len(claims) > 1:
-        return f"{sooner_low} finishes requests sooner at every load compared"
+    if len(told) == len(one.steps) > 1:
+        return f"{low} finishes requests sooner at every load compared"
     *others, last = [step.load for step, _ in told]
     loads = "".join(f"{load:g}, " for load in others) + _load(last, mode)
-    return f"{sooner_low} finishes requests sooner at {loads}"
+    return f"{low} finishes requests sooner at {loads}"
 
 
-def _sooner(one: Comparison, told: tuple[StepComparison, str]) -> str:
-    return one.other if told[1] == "lower" else one.first
+def _rounded(load: Estimate) -> str:
+    """A load between steps: two digits are all it has."""
+    if load.low is None or load.high is None:
+        return f"{load.value:.2g}"
+    return f"{load.value:.2g} [{load.low:.2g}, {load.high:.2g}]"
 
 
-def _interval(estimate: Estimate, *, times: bool) -> str:
-    sign = "×" if times else ""
-    if estimate.value is None:
+def _interval(ratio: Estimate) -> str:
+    if ratio.value is None:
         return "an unknown multiple of"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3g}{sign}"
-    return f"{estimate.value:.3g}{sign} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.3g}×"
+    return f"{ratio.value:.3g}× [{ratio.low:.3g}, {ratio.high:.3g}]"
 
 
 def _amount(estimate: Estimate) -> str:

@@ -6,6 +6,7 @@ Each rule yields problems with their path; a plan with any is refused before any
 import itertools
 from collections.abc import Iterator
 from typing import assert_never
+from urllib.parse import urlsplit
 
 from loadstair.errors import Problem
 from loadstair.plan.model import (
@@ -33,6 +34,8 @@ SIMULATED_FLAGS = (
     "max_model_len",
 )
 """Engine flags that the simulated engine knows, by vLLM's names."""
+
+SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
 
 MAX_NUM_SEQS_DEFAULT = 256
 MAX_NUM_BATCHED_TOKENS_DEFAULT = 8192
@@ -106,6 +109,7 @@ def _thresholds(plan: Plan) -> Iterator[Problem]:
 
 
 def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem]:
+    yield from _no_secrets(topology, path)
     match topology:
         case SimulatedTopology():
             yield from _simulated(plan, topology, path)
@@ -129,6 +133,17 @@ def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem
             )
         case _:
             assert_never(topology)
+
+
+def _no_secrets(topology: TopologyPlan, path: str) -> Iterator[Problem]:
+    """A plan is copied into every run folder and report; a secret must not be."""
+    for name in topology.headers:
+        if name.lower() in SECRET_HEADERS:
+            message = "is a secret: put it into an environment variable and give its name as api_key_env"
+            yield Problem(path=f"{path}.headers.{name}", message=message)
+    if isinstance(topology, ExternalTopology) and "@" in urlsplit(topology.url).netloc:
+        message = "must not hold a user and password: give the key's environment variable as api_key_env"
+        yield Problem(path=f"{path}.url", message=message)
 
 
 def _needs_balancer(count: int, has_balancer: bool, what: str, path: str) -> Iterator[Problem]:

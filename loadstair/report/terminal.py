@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,34 +19,43 @@ def closing_table(summary_json: Mapping[str, Any]) -> RenderableType:
     All strings are printed as they are: no markup of rich's is read from them.
     """
     topologies = summary_json["topologies"]
-    table = Table(title=Text(summary_json["name"]), title_justify="left", header_style="bold", pad_edge=False)
-    table.add_column(view.load_unit(summary_json["mode"]), justify="right")
+    table = Table(
+        title=Text(summary_json["name"]), title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0
+    )
+    table.add_column(view.load_unit(summary_json["mode"]), justify="right", no_wrap=True)
     for name in topologies:
-        table.add_column(Text(f"{name}\ntok/s"), justify="right")
-        table.add_column("TTFT ms\np50 / p99", justify="right")
-        table.add_column("ITL ms\np50", justify="right")
-        table.add_column("\nverdict")
+        table.add_column(Text(f" {name}\n tok/s"), justify="right", no_wrap=True)
+        table.add_column(" TTFT ms\n p50/p99", justify="right", no_wrap=True)
+        table.add_column(" ITL ms\n p50", justify="right", no_wrap=True)
+    table.add_column(" \n verdict", no_wrap=True)
     by_load = {name: {step["load"]: step for step in topology["steps"]} for name, topology in topologies.items()}
     for load in sorted({load for steps in by_load.values() for load in steps}):
         cells: list[Text] = []
         for steps in by_load.values():
             cells += _cells(steps.get(load))
-        table.add_row(Text(view.load(load)), *cells)
+        table.add_row(
+            Text(view.load(load)), *cells, _verdict({name: steps.get(load) for name, steps in by_load.items()})
+        )
     return Group(table, *_reasons(topologies, view.load_unit(summary_json["mode"])), *_closing(summary_json))
 
 
 def _cells(step: Mapping[str, Any] | None) -> list[Text]:
     if step is None:
-        return [Text(view.ABSENT)] * 4
-    valid = step["verdict"] == "valid"
+        return [Text(view.ABSENT)] * 3
     ttft = step["ttft_ms"]
     texts = (
         view.plus_minus(step["output_tokens_per_s"]),
-        f"{view.value_only(ttft['p50'])} / {view.value_only(ttft['p99'])}",
+        f"{view.value_only(ttft['p50'])}/{view.value_only(ttft['p99'])}",
         view.value_only(step["itl_ms"]["p50"]),
     )
-    verdict = Text(step["verdict"], style="green" if valid else "bold red")
-    return [*(Text(text, style="" if valid else "dim") for text in texts), verdict]
+    style = "" if step["verdict"] == "valid" else "dim"
+    return [Text(f" {text}", style=style) for text in texts]
+
+
+def _verdict(steps: Mapping[str, Mapping[str, Any] | None]) -> Text:
+    """`valid` where every topology's step is; otherwise whose is not."""
+    invalid = [name for name, step in steps.items() if step is not None and step["verdict"] != "valid"]
+    return Text(f" invalid: {', '.join(invalid)}", style="bold red") if invalid else Text(" valid", style="green")
 
 
 def _reasons(topologies: Mapping[str, Any], unit: str) -> list[Text]:

@@ -4,9 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from loadstair.analysis.advice import advice
 from loadstair.analysis.bootstrap import Ratio
 from loadstair.analysis.compare import claim, crossover
 from loadstair.analysis.estimate import Estimate
+from loadstair.plan.model import LoadMode
 from tests.analysis.synthetic import TP2X2, TP4, failed, plan_of, simulate, true_throughput, two_topologies
 
 RUN = two_topologies(load={"repeats": 3, "steps": [4, 16, 64]})
@@ -70,7 +72,8 @@ def test_a_side_whose_highest_steps_are_invalid_has_no_capacity_to_compare() -> 
     assert found.steps[-1].throughput_ratio.value is not None
     assert "compare.cut_off" in [finding.id for finding in found.findings]
     assert "t capacity" not in summary.advice
-    assert "At 16 users, tp2x2 carries 0.9" in summary.advice
+    assert summary.advice.startswith("tp2x2 carries 0.9")
+    assert "the tokens of tp4 at 16 users" in summary.advice
     assert "The capacity of tp2x2 may lie higher" in summary.advice
 
 
@@ -114,5 +117,15 @@ def test_per_gpu_and_per_dollar_use_what_is_known_of_both_sides() -> None:
 
 
 def test_the_advice_says_who_carries_more_and_who_is_sooner_where() -> None:
-    assert RUN.summary().advice.startswith("At capacity, tp2x2 carries 1.2")
-    assert "users tp4 finishes requests sooner, above it tp2x2" in RUN.summary().advice
+    sentence = RUN.summary().advice
+    assert sentence.startswith("tp2x2 carries 1.2")
+    assert "] the tokens of tp4 at 64 users; below about " in sentence
+    assert sentence.endswith("] users tp4 finishes requests sooner.")
+
+
+def test_who_is_sooner_in_an_open_loop_is_told_by_the_median_request() -> None:
+    # In an open loop both carry what is offered: throughput says nothing of how long a request takes.
+    summary = RUN.summary()
+    capacities = {name: topology.capacity for name, topology in summary.topologies.items()}
+    sentence = advice(capacities, summary.comparisons, LoadMode.OPEN)
+    assert sentence.endswith("] requests/s tp4 finishes requests sooner.")

@@ -87,6 +87,7 @@ def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
         ("topologies[0].engines", [{"tp": 2}, {"tp": 2}], "2 engines need one, such as {kind: nginx}"),
         ("topologies[0].kind", "quantum", "needs kind: simulated, processes, external"),
         ("topologies[0].name", "a b", "letters, digits"),
+        ("topologies[0].headers", {"Authorization": "Bearer x"}, "is a secret: put it into an environment variable"),
         ("workers", 0, "not 0"),
         ("thresholds", ["topologies.tp9.capacity.goodput_rps >= 4"], "the plan gives no such topologies; it gives tp4"),
         ("workload.input_tokens", {"mean": 5, "max": 4}, "must lie between min 1 and max 4"),
@@ -94,6 +95,11 @@ def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
 )
 def test_a_mistake_says_what_would_be_right(path: str, value: Any, message: str) -> None:
     assert message in " | ".join(problems_of(plan_with(path, value)).values())
+
+
+def test_a_password_in_a_url_is_refused() -> None:
+    raw = plan_with("topologies[0]", {"name": "x", "kind": "external", "url": "http://me:secret@127.0.0.1:1"})
+    assert "must not hold a user and password" in problems_of(raw)["topologies[0].url"]
 
 
 def test_a_hold_shorter_than_one_expected_request_is_refused_where_the_engine_is_simulated() -> None:
