@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from loadstair.drive.staircase import Progress as NowAt
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
 from loadstair.plan.rules import expected_e2e_s
-from loadstair.plan.staircase import Visit, visits
+from loadstair.plan.staircase import Visit, expected_step_s, visits
 from loadstair.progress import Progress
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
@@ -135,9 +136,9 @@ class VisitLog:
         self._write_samples(table)
         self._write_telemetry()
         self._write_visit(drained=False, server_after=None)
-        self._run.progress.step_done(
-            self._line(record, table), _expected_step_s(self._run.plan, self._visit.topology, record.load)
-        )
+        plan, topology = self._run.plan, self._visit.topology
+        expected_s = expected_step_s(plan, topology, record.step, partial(expected_e2e_s, plan))
+        self._run.progress.step_done(self._line(record, table), expected_s)
 
     def rest(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         """What came after the last step, or before an early end, with every step's final counters."""
@@ -192,11 +193,6 @@ class VisitLog:
         which = f"step {record.step + 1}/{len(loads)}"
         repeat = f", repeat {self._visit.repeat + 1}/{repeats}" if repeats > 1 else ""
         return f"{self._visit.topology.name}: {record.load:g} users: {ok} requests ok{failed} ({which}{repeat})"
-
-
-def _expected_step_s(plan: Plan, topology: TopologyPlan, load: float) -> float:
-    tail_s = min(expected_e2e_s(plan, topology, load) or 0.0, plan.load.tail_s_max)
-    return plan.load.warmup_s + plan.load.hold_s + tail_s
 
 
 def _gap_line(gap: Gap) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
     folder = RunFolder.create(out, plan.name, utc_now())
     folder.write_text(folder.plan_path, plan_yaml(plan))
     journal = Journal(folder, new_record(plan, command=command, quick=quick))
-    progress.begin(expected_duration_s(plan, lambda topology, load: expected_e2e_s(plan, topology, load)))
+    progress.begin(expected_duration_s(plan, partial(expected_e2e_s, plan)))
     error = _measure_to_an_end(
         Measuring(plan=plan, plan_dir=plan_dir, folder=folder, journal=journal, progress=progress)
     )

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -34,7 +35,7 @@ def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
         yield f"topology {topology.name}: {_described(topology)}"
     order = " ".join(visit.topology.name for visit in visits(plan))
     yield f"visits: {order}"
-    expected_s = expected_duration_s(plan, lambda topology, step: expected_e2e_s(plan, topology, step))
+    expected_s = expected_duration_s(plan, partial(expected_e2e_s, plan))
     unknown = any(expected_e2e_s(plan, topology, load.steps[-1]) is None for topology in plan.topologies)
     at_least = "at least " if unknown else "about "
     yield f"duration: {at_least}{expected_s / 60:.1f} min"

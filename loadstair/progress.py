@@ -22,7 +22,7 @@ class Progress:
         self._live = (
             Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal and not quiet else None
         )
-        self._begun_ns = monotonic_ns()
+        self._begun_ns = self._step_ns = monotonic_ns()
         self._expected_s = 0.0
         self._done_s = 0.0
         self._phase = ""
@@ -39,7 +39,8 @@ class Progress:
             self._live.stop()
 
     def begin(self, expected_s: float) -> None:
-        self._begun_ns, self._expected_s = monotonic_ns(), expected_s
+        self._begun_ns = self._step_ns = monotonic_ns()
+        self._expected_s = expected_s
 
     def say(self, message: str) -> None:
         """One line worth keeping."""
@@ -49,6 +50,7 @@ class Progress:
     def step_done(self, message: str, expected_s: float) -> None:
         """A finished step and the time forecast for it: what is left is scaled by how the forecast held so far."""
         self._done_s += expected_s
+        self._step_ns = monotonic_ns()
         self.say(f"{message}, {self._left()}")
 
     def phase(self, text: str) -> None:
@@ -58,11 +60,13 @@ class Progress:
             self._live.update(self._line())
 
     def left_s(self) -> float:
-        """Forecast of the rest of the measurement."""
-        if self._done_s <= 0:
-            return self._expected_s
-        elapsed_s = s_from_ns(monotonic_ns() - self._begun_ns)
-        return max(0.0, self._expected_s - self._done_s) * max(0.5, elapsed_s / self._done_s)
+        """Forecast of the rest of the measurement: what was forecast for it, times how long the finished steps took
+        for each second of their forecast."""
+        pace = s_from_ns(self._step_ns - self._begun_ns) / self._done_s if self._done_s > 0 else 1.0
+        return max(0.0, (self._expected_s - self._done_s) * pace - self._in_step_s())
+
+    def _in_step_s(self) -> float:
+        return s_from_ns(monotonic_ns() - self._step_ns)
 
     def _left(self) -> str:
         minutes, seconds = divmod(round(self.left_s()), 60)
@@ -70,6 +74,6 @@ class Progress:
 
     def _line(self) -> Table:
         grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(self._expected_s, 1e-9), completed=self._done_s, width=30)
+        bar = ProgressBar(total=max(self._expected_s, 1e-9), completed=self._done_s + self._in_step_s(), width=30)
         grid.add_row(bar, Text(self._left()), Text(self._phase, overflow="ellipsis", no_wrap=True))
         return grid

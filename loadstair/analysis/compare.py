@@ -4,7 +4,7 @@ A difference is claimed only where its interval excludes none (`claim`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,8 @@ from loadstair.analysis.estimate import Estimate, Finding, Severity, inverse, sc
 from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.pool import LoadStep
 from loadstair.plan.model import Gpus
+
+ByLoad = Mapping[float, Measured | None]
 
 CROSSING_SHARE_MIN = 0.95
 """Share of the draws in which the curves must cross for the crossing to be certain."""
@@ -74,11 +76,11 @@ def compare(first: Side, other: Side, rng: np.random.Generator) -> Comparison:
     theirs = {step.load: step for step in other.steps if step.valid}
     loads = sorted(ours.keys() & theirs.keys())
     cut_off = [side.name for side in (first, other) if side.cut_off]
+    throughput = {load: ratio(theirs[load].tokens, ours[load].tokens, rng) for load in loads}
     peak = goodput = None
     if not cut_off:
-        peak = _at_best([s.tokens for s in ours.values()], [s.tokens for s in theirs.values()], rng)
-        goodput = _at_best([s.good for s in ours.values()], [s.good for s in theirs.values()], rng)
-    throughput = {load: ratio(theirs[load].tokens, ours[load].tokens, rng) for load in loads}
+        peak = _at_best(_tokens(ours), _tokens(theirs), throughput, rng)
+        goodput = _at_best(_good(ours), _good(theirs), {}, rng)
     e2e = {load: _percentile_ratio(theirs[load], ours[load], "e2e", rng) for load in loads}
     gpu_ratio, usd_ratio = (
         _known_ratio(other.gpus, first.gpus, per_dollar=False),
@@ -165,14 +167,30 @@ def _no_capacity(cut_off: list[str]) -> tuple[Finding, ...]:
     return (_warning("compare.cut_off", message),)
 
 
+def _tokens(steps: Mapping[float, LoadStep]) -> ByLoad:
+    return {load: step.tokens for load, step in steps.items()}
+
+
+def _good(steps: Mapping[float, LoadStep]) -> ByLoad:
+    return {load: step.good for load, step in steps.items()}
+
+
 def _at_best(
-    first: Sequence[Measured | None],
-    other: Sequence[Measured | None],
-    rng: np.random.Generator,
+    first: ByLoad, other: ByLoad, known: Mapping[float, Ratio | None], rng: np.random.Generator
 ) -> Ratio | None:
-    ours = max((one for one in first if one is not None), key=lambda one: one.value, default=None)
-    theirs = max((one for one in other if one is not None), key=lambda one: one.value, default=None)
-    return None if ours is None or theirs is None else ratio(theirs, ours, rng)
+    """Each side at its highest value. Where both reach it at one load, the ratio `known` for that load: two sets of
+    draws would give one comparison two intervals."""
+    ours, theirs = _best(first), _best(other)
+    if ours is None or theirs is None:
+        return None
+    if ours[0] == theirs[0] and ours[0] in known:
+        return known[ours[0]]
+    return ratio(theirs[1], ours[1], rng)
+
+
+def _best(values: ByLoad) -> tuple[float, Measured] | None:
+    measured = [(load, one) for load, one in values.items() if one is not None]
+    return max(measured, key=lambda entry: entry[1].value, default=None)
 
 
 def _percentile_ratio(other: LoadStep, first: LoadStep, metric: str, rng: np.random.Generator) -> Ratio | None:

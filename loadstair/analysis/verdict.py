@@ -138,7 +138,8 @@ def _requests(step: VisitStep, plan: Plan) -> Iterator[Finding]:
     if step.ok < OK_REQUESTS_MIN:
         yield _invalid(
             "samples.few",
-            f"{step.ok} requests of the hold succeeded, {OK_REQUESTS_MIN} are needed: lengthen load.hold_s",
+            f"{step.ok} requests of the hold succeeded, {OK_REQUESTS_MIN} are needed"
+            + ("" if step.failed else ": lengthen load.hold_s"),
         )
     elif step.ok < enough_for(0.99):
         yield few_for_p99(step.ok)

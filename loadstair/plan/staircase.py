@@ -58,12 +58,19 @@ def quick(plan: Plan, expected_e2e_s: ExpectedRequest) -> Plan:
     return plan.model_copy(update={"load": load})
 
 
+def expected_step_s(plan: Plan, topology: TopologyPlan, step: int, expected_e2e_s: ExpectedRequest) -> float:
+    """Forecast of one step of a visit; the first carries the visit's start, the last its cool-down."""
+    load = plan.load
+    tail_s = min(expected_e2e_s(topology, load.steps[step]) or 0.0, load.tail_s_max)
+    start_s = VISIT_START_S if step == 0 else 0.0
+    end_s = load.cooldown_s if step == len(load.steps) - 1 else 0.0
+    return start_s + load.warmup_s + load.hold_s + tail_s + end_s
+
+
 def expected_duration_s(plan: Plan, expected_e2e_s: ExpectedRequest) -> float:
     """Forecast of the whole run."""
-    total_s = 0.0
-    for visit in visits(plan):
-        total_s += VISIT_START_S + plan.load.cooldown_s
-        for load in plan.load.steps:
-            tail_s = min(expected_e2e_s(visit.topology, load) or 0.0, plan.load.tail_s_max)
-            total_s += plan.load.warmup_s + plan.load.hold_s + tail_s
-    return total_s
+    return sum(
+        expected_step_s(plan, visit.topology, step, expected_e2e_s)
+        for visit in visits(plan)
+        for step in range(len(plan.load.steps))
+    )

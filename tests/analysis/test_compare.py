@@ -84,6 +84,10 @@ def test_a_topology_that_fails_its_requests_has_shown_its_capacity() -> None:
     assert found.throughput_ratio.value is not None
 
 
+def test_where_both_peak_at_one_load_the_comparison_at_capacity_is_that_loads() -> None:
+    assert COMPARISON.throughput_ratio == COMPARISON.steps[-1].throughput_ratio  # both grow up to 64 users
+
+
 def test_loads_invalid_on_either_side_are_not_compared() -> None:
     run = RUN.with_steps(lambda visit, step: replace(step, tail_complete=visit.topology != "tp4" or step.load != 16))
     assert [step.load for step in run.summary().comparisons[0].steps] == [4, 64]
