@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import re
 import selectors
@@ -122,10 +123,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def at_most_s(page: str, name: str, share: float) -> float:
-    """Upper bound of the histogram bucket that holds this share of the observations."""
+def at_most(page: str, name: str, share: float) -> str:
+    """Upper bound of the histogram bucket that holds this share of the observations, in words."""
     counts = [(float(le), float(n)) for le, n in re.findall(rf'{name}_bucket{{.*le="(.*)"}} (\S+)', page)]
-    return next(bound for bound, count in counts if count >= share * counts[-1][1])
+    position = next(i for i, (_, count) in enumerate(counts) if count >= share * counts[-1][1])
+    bound_s = counts[position][0]
+    return f"≤ {bound_s * 1e6:.0f} µs" if math.isfinite(bound_s) else f"> {counts[position - 1][0]:g} s"
 
 
 def mean_s(page: str, name: str) -> float:
@@ -212,8 +215,8 @@ def main() -> None:
     print(f"  tokens            {tokens / elapsed_s:,.0f} a second ({predicted_tokens_per_s(given):,.0f} planned)")
     print(f"  engine CPU        {busy_s / tokens * 1e6:.1f} µs a token, {busy_s / elapsed_s:.0%} of a core")
     print(f"  planned step      {mean_s(page, 'loadstair_sim_step_seconds') * 1e3:.2f} ms on average")
-    print(f"  step lateness     p50 ≤ {at_most_s(page, lateness, 0.5) * 1e6:.0f} µs, "
-          f"p99 ≤ {at_most_s(page, lateness, 0.99) * 1e6:.0f} µs")  # fmt: skip
+    p50, p99 = (at_most(page, lateness, share) for share in (0.5, 0.99))
+    print(f"  step lateness     p50 {p50}, p99 {p99}")
     if lags:
         print(f"  kernel − ledger   min {min(lags):.0f} µs, p50 {percentile(lags, 0.5):.0f} µs, "
               f"p99 {percentile(lags, 0.99):.0f} µs ({len(lags):,} reads)")  # fmt: skip
