@@ -53,8 +53,9 @@ def main() -> None:
         print(
             "users   tok/s  CPU %  stamp − write µs p50/p99/max   TTFT p99 ms (ledger)   ITL p99 ms (ledger)  verdict"
         )
+        held = samples[(samples.phase == "hold") & (samples.outcome == "ok")]
         for number, step in enumerate(steps):
-            print(line(step, samples.query("phase == 'hold' and outcome == 'ok' and step == @number"), ledger))
+            print(line(step, held[held.step == number], ledger))
 
 
 def measured(folder: Path, users: list[int], hold_s: float) -> Path:
@@ -80,8 +81,9 @@ def line(step: dict[str, Any], rows: pd.DataFrame, ledger: dict[str, LedgerEntry
     late = np.concatenate(late_us)
     shown = f"{np.median(late):.0f}/{np.percentile(late, 99):.0f}/{late.max():.0f}"
     ttft, itl = step["ttft_ms"]["p99"]["value"], step["itl_ms"]["p99"]["value"]
+    tokens_per_s, cpu = step["output_tokens_per_s"]["value"], step["telemetry"]["generator_cpu_percent"]
     return (
-        f"{step['load']:5.0f} {step['output_tokens_per_s']['value']:7,.0f} {step['telemetry']['generator_cpu_percent']:6.0f}"
+        f"{step['load']:5.0f} {tokens_per_s:7,.0f} {cpu:6.0f}"
         f"  {shown:>28}   {with_truth(ttft, np.array(ttft_ms)):>20}   {with_truth(itl, np.concatenate(itl_ms)):>19}"
         f"  {step['verdict']}"
     )
