@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned requirements and this package, and gets nginx and python3-venv where it may (root on
-# Debian or Ubuntu); otherwise says what to install. Reuses what is there. usage: scripts/setup.sh [EXTRA ...]
+# Debian or Ubuntu); otherwise says what to install. Reuses what is there. usage: scripts/setup.sh [dev]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,14 +30,14 @@ if ! command -v nginx >/dev/null; then
   fi
 fi
 
-if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+if [ ! -x .venv/bin/python ] || [ ! -f .venv/.made ]; then  # a venv that was interrupted half-way has no mark
   "$python" -m venv --clear .venv 2>/dev/null ||
     { install_package python3-venv && "$python" -m venv --clear .venv; } ||
     { say "python3-venv not found: install it (Debian/Ubuntu: apt-get install python3-venv)"; exit 2; }
+  touch .venv/.made
 fi
 
 # The stamp holds what was installed: anything newer or other means installing again.
-extras=$(printf '%s,' "$@"); extras=${extras%,}
 wanted=$(cat requirements.txt requirements-dev.txt pyproject.toml | cksum)
 for extra in base "$@"; do
   stamp=.venv/.installed-$extra
