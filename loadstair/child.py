@@ -15,8 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from loadstair.clock import Deadline, sleep_s
 from loadstair.errors import TopologyError
 
+GROUP_LOOK_S = 0.02
 LOG_TAIL_LINES = 12
 LOG_TAIL_BYTES = 64 * 1024
 
@@ -85,14 +87,25 @@ class Child:
 
     def stop(self) -> None:
         """SIGTERM to the whole session, SIGKILL to what is left after the grace time. Can be called twice."""
+        deadline = Deadline.after_s(self._stop_grace_s)
         self.terminate()
         try:
             self._process.wait(timeout=self._stop_grace_s)
+            while self._group_lives() and not deadline.passed():
+                sleep_s(GROUP_LOOK_S)
         except subprocess.TimeoutExpired:
             pass
         finally:
             self._signal_group(signal.SIGKILL)
             self._process.wait()
+
+    def _group_lives(self) -> bool:
+        """Whether anything that the child started is left; also true of zombies that nobody has waited for yet."""
+        try:
+            os.killpg(self._process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -5,10 +5,14 @@ durations of waits use the monotonic clock, which no clock step can move.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from loadstair.units import NS_PER_S, ns_from_s
+from loadstair.units import NS_PER_MS, NS_PER_S, ns_from_s
+
+OFFSET_ERROR_NS_MAX = NS_PER_MS // 10
+OFFSET_READINGS_MAX = 5
 
 
 def now_ns() -> int:
@@ -24,9 +28,28 @@ def utc_now() -> datetime:
     return datetime.now(tz=UTC)
 
 
-def realtime_minus_monotonic_ns() -> int:
-    """Offset of the two clocks; a change of more than a few ms means the wall clock was stepped."""
-    return time.time_ns() - time.monotonic_ns()
+def realtime_minus_monotonic_ns(
+    realtime_ns: Callable[[], int] = time.time_ns, monotonic_ns: Callable[[], int] = time.monotonic_ns
+) -> int:
+    """Offset of the two clocks; a change of more than a few ms means the wall clock was stepped.
+
+    The monotonic clock is read on both sides of the other. Where the two are far apart, the process was kept from
+    running in between, and it is tried again; after some tries the closest reading counts.
+    """
+    apart_ns, offset_ns = _offset(realtime_ns, monotonic_ns)
+    for _ in range(OFFSET_READINGS_MAX - 1):
+        if apart_ns <= OFFSET_ERROR_NS_MAX:
+            break
+        apart_ns, offset_ns = min((apart_ns, offset_ns), _offset(realtime_ns, monotonic_ns))
+    return offset_ns
+
+
+def _offset(realtime_ns: Callable[[], int], monotonic_ns: Callable[[], int]) -> tuple[int, int]:
+    """How long the reading took, and the offset against the middle of it."""
+    before_ns = monotonic_ns()
+    real_ns = realtime_ns()
+    after_ns = monotonic_ns()
+    return after_ns - before_ns, real_ns - (before_ns + after_ns) // 2
 
 
 @dataclass(frozen=True, slots=True)

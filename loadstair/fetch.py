@@ -75,8 +75,8 @@ def fetch(
     if tls is not None:
         handlers.append(urllib.request.HTTPSHandler(context=tls))
     opener = urllib.request.build_opener(*handlers)
-    request = urllib.request.Request(url, data=body, headers=dict(headers or {}))  # noqa: S310  the caller's URL, http(s) checked in the plan
     try:
+        request = urllib.request.Request(url, data=body, headers=dict(headers or {}))  # noqa: S310  http(s) is checked in the plan
         with opener.open(request, timeout=timeout_s) as response:
             return _answer(url, response, response.status, body_bytes_max, deadline)
     except urllib.error.HTTPError as error:
@@ -88,6 +88,9 @@ def fetch(
         raise FetchError(f"{url}: {reason}", refused=refused) from error
     except (OSError, http.client.HTTPException) as error:
         raise FetchError(f"{url}: {error or type(error).__name__}") from error
+    except ValueError:
+        # Its text can quote a header, and a header can be a key: neither the text nor the traceback may be shown.
+        raise FetchError(f"{url}: the URL or a header holds characters that HTTP cannot carry") from None
 
 
 def _answer(url: str, response: Any, status: int, body_bytes_max: int, deadline: Deadline) -> Answer:

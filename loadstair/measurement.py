@@ -1,8 +1,8 @@
 """The measuring half of a run: every visit of the staircase, into a run folder."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import pyarrow as pa
 from loadstair import clock
 from loadstair.drive.crew import worker_count
 from loadstair.drive.session import LoadSession, VisitLoad
-from loadstair.drive.staircase import Hooks, climb
-from loadstair.drive.staircase import Progress as NowAt
+from loadstair.drive.staircase import Hooks, Now, climb, with_counters
+from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
 from loadstair.plan.rules import expected_e2e_s
@@ -22,9 +22,8 @@ from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, VisitRecord
 from loadstair.samples.table import TELEMETRY_SCHEMA
-from loadstair.telemetry.counters import server_counters
+from loadstair.telemetry.counters import server_counters, settled_counters
 from loadstair.telemetry.sampler import Gap, Sampler
-from loadstair.telemetry.source import Row
 from loadstair.telemetry.sources import sources_for
 from loadstair.topology.bring_up import bring_up
 from loadstair.topology.running import RunningTopology
@@ -39,8 +38,8 @@ class Measuring:
     folder: RunFolder
     journal: Journal
     progress: Progress
-    telemetry_rows: list[Row] = field(default_factory=list)
-    """All that was sampled so far."""
+    telemetry: list[pa.Table] = field(default_factory=list)
+    """All that was sampled so far, in pieces."""
 
     @property
     def log_dir(self) -> Path:
@@ -54,10 +53,14 @@ def measure(run: Measuring) -> None:
     """
     with ExitStack() as kept:
         standing: dict[str, RunningTopology] = {}
-        for visit in visits(run.plan):
+        order = visits(run.plan)
+        for visit in order:
             with _topology(run, visit, kept, standing) as topology:
                 _measure_visit(run, visit, topology)
-            clock.sleep_s(run.plan.load.cooldown_s)
+                topology.check_at_end()
+            if visit is not order[-1]:
+                run.progress.phase("cooling down")
+                clock.sleep_s(run.plan.load.cooldown_s)
 
 
 @contextmanager
@@ -97,9 +100,12 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         hooks = Hooks(tick=topology.check, on_step=log.step, on_rest=log.rest, on_progress=log.progress)
         try:
             steps, drained = climb(load, run.plan.load.steps, run.plan.load, hooks)
-            log.finished(steps, drained, server_after=server_counters(topology.endpoint))
-        finally:
-            log.keep_telemetry()
+            log.finished(steps, drained, server_after=settled_counters(topology.endpoint))
+        except BaseException:
+            with suppress(StorageError):  # what ended the visit is the cause to tell
+                log.keep_telemetry()
+            raise
+        log.keep_telemetry()
 
 
 def _visit_load(plan: Plan, visit: Visit, topology: RunningTopology) -> VisitLoad:
@@ -131,10 +137,11 @@ class VisitLog:
         self._steps: list[StepRecord] = []
         self._parts = 0
 
-    def step(self, record: StepRecord, table: pa.Table) -> None:
-        self._steps.append(record)
-        self._write_samples(table)
+    def step(self, record: StepRecord, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self._write_telemetry()
+        # One right after the other: killed in between, a run has rows that no counter counted yet.
+        self._write_samples(table)
+        self._steps = [*with_counters(self._steps, counters), record]
         self._write_visit(drained=False, server_after=None)
         plan, topology = self._run.plan, self._visit.topology
         expected_s = expected_step_s(plan, topology, record.step, partial(expected_e2e_s, plan))
@@ -142,15 +149,15 @@ class VisitLog:
 
     def rest(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         """What came after the last step, or before an early end, with every step's final counters."""
-        self._steps = [replace(step, counters=counters.get(step.step, step.counters)) for step in self._steps]
         self._write_samples(table)
+        self._steps = list(with_counters(self._steps, counters))
         self._write_visit(drained=False, server_after=None)
 
     def finished(self, steps: tuple[StepRecord, ...], drained: bool, server_after: ServerCounters | None) -> None:
         self._steps = list(steps)
         self._write_visit(drained=drained, server_after=server_after)
 
-    def progress(self, now: NowAt) -> None:
+    def progress(self, now: Now) -> None:
         left = "" if now.left_s is None else f" {now.left_s:.0f} s"
         self._run.progress.phase(f"{self._visit.topology.name}: {now.load:g} users, {now.phase}{left}")
 
@@ -160,13 +167,13 @@ class VisitLog:
 
     def _write_samples(self, table: pa.Table) -> None:
         if table.num_rows:
-            self._run.folder.write_samples(self._visit.visit, self._parts, table)
-            self._parts += 1
+            part, self._parts = self._parts, self._parts + 1  # counted first: an interrupted write is never overwritten
+            self._run.folder.write_samples(self._visit.visit, part, table)
 
     def _write_telemetry(self) -> None:
-        self._run.telemetry_rows.extend(self._sampler.take_rows())
-        columns = list(zip(*self._run.telemetry_rows, strict=True)) or [()] * len(TELEMETRY_SCHEMA)
-        self._run.folder.write_telemetry(pa.table([list(column) for column in columns], schema=TELEMETRY_SCHEMA))
+        columns = list(zip(*self._sampler.take_rows(), strict=True)) or [()] * len(TELEMETRY_SCHEMA)
+        self._run.telemetry.append(pa.table([list(column) for column in columns], schema=TELEMETRY_SCHEMA))
+        self._run.folder.write_telemetry(pa.concat_tables(self._run.telemetry))
 
     def _write_visit(self, *, drained: bool, server_after: ServerCounters | None) -> None:
         self._run.journal.visit(

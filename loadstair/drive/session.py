@@ -20,6 +20,7 @@ import pyarrow as pa
 from loadstair.child import Child, start_child
 from loadstair.clock import Deadline, sleep_s
 from loadstair.drive.batches import sample_table
+from loadstair.drive.heartbeat import Heartbeat
 from loadstair.drive.locustfile import locustfile
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
@@ -27,13 +28,16 @@ from loadstair.plan.model import Load, Workload
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters
 from loadstair.topology.endpoint import Endpoint
-from loadstair.topology.ports import free_ports
+from loadstair.topology.ports import free_ports, is_taken
 
 CALL_S: Final = 15.0
+READY_CALL_S: Final = 2.0
 STEP_S: Final = 60.0
 FLUSH_S: Final = 40.0
 STOP_S: Final = 60.0
 LOOK_S: Final = 0.05
+HEARTBEATS_PER_LEASE: Final = 5
+STARTS_MAX: Final = 3
 RECORDS_BYTES_MAX: Final = 4 * 1024**3
 
 
@@ -61,16 +65,17 @@ class LoadStatus:
     in_flight: int
     in_flight_hold: int
     started_users: int
-    counters: Mapping[int, Counters]
-    """By step."""
-    dropped: int
-    """Messages that the workers could not send to the master."""
-    cpu_percent: Mapping[str, float]
-    """Of each worker, since the status before."""
+
+
+class _PortTakenError(LoadError):
+    """Somebody else took one of the master's ports after it was found free."""
 
 
 class LoadSession:
-    """Entering starts the processes and waits until the workers are there; leaving stops them all."""
+    """Entering starts the processes and waits until the workers are there; leaving stops them all.
+
+    In between, a thread keeps the controller's lease, whatever the orchestrator is busy with.
+    """
 
     def __init__(
         self,
@@ -80,17 +85,22 @@ class LoadSession:
         log_dir: Path,
         ready_timeout_s: float = 60.0,
         env: Mapping[str, str] | None = None,
+        ports: Callable[[int], list[int]] = free_ports,
     ) -> None:
-        """`log_dir` gets the configuration and the logs; `env` is what the children inherit, by default ours."""
+        """`log_dir` gets the configuration and the logs; `env` is what the children inherit, by default ours.
+        `ports` finds free ports for the master, and is asked again if somebody else was quicker to use them."""
         self._visit_load = visit_load
         self._worker_count = workers
         self._log_dir = log_dir
         self._ready_timeout_s = ready_timeout_s
         self._env = dict(os.environ if env is None else env)
+        self._ports = ports
+        self._heartbeat_s = visit_load.lease_s / HEARTBEATS_PER_LEASE
         self._token = secrets.token_hex(24)
         self._children: dict[str, Child] = {}
         self._stack = ExitStack()
         self._url = ""
+        self._master_ports: tuple[int, ...] = ()
 
     @property
     def pids(self) -> dict[str, int]:
@@ -103,19 +113,18 @@ class LoadSession:
         return self._url
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._start(stack)
-            self._wait_until_ready()
-            self._stack = stack.pop_all()
+        try:
+            self._start_on_free_ports()
+            self._stack.enter_context(Heartbeat(self._renew_lease, interval_s=self._heartbeat_s))
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # All at once; the stack then waits for each in turn.
-        for child in self._children.values():
-            child.terminate()
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def begin_step(self, *, step: int, load: float, users: int, growth_s: float) -> int:
         """When the last worker had switched to the step's warm-up (CLOCK_REALTIME ns)."""
@@ -135,18 +144,14 @@ class LoadSession:
             in_flight=answer["in_flight"],
             in_flight_hold=answer["in_flight_hold"],
             started_users=answer["started_users"],
-            counters=_counters(answer["counters"]),
-            dropped=answer["dropped"],
-            cpu_percent=answer["cpu_percent"],
         )
 
-    def flush(self) -> tuple[dict[int, Counters], int]:
-        """Counters by step, and how many batches never arrived. Afterwards `take_records` has all that ended before."""
-        answer = self._call("flush", {}, timeout_s=FLUSH_S)
-        return _counters(answer["counters"]), int(answer["sequence_gaps"])
+    def flush(self) -> dict[int, Counters]:
+        """Counters by step, of all requests that ended before; `take_records` then has exactly their records."""
+        return _counters(self._call("flush", {}, timeout_s=FLUSH_S)["counters"])
 
     def take_records(self) -> pa.Table:
-        """The records that came since the last call; they are handed over once."""
+        """The records that the last `flush` or `stop` counted, without those taken before."""
         return sample_table(self._fetch("records", None, timeout_s=FLUSH_S).body)
 
     def park_users(self) -> int:
@@ -172,14 +177,32 @@ class LoadSession:
         if master is not None and (status := master.exit_status()) is not None:
             raise LoadError(f"the Locust master ended by itself (exit status {status})", master.log_tail())
 
+    def _start_on_free_ports(self) -> None:
+        for start in range(1, STARTS_MAX + 1):
+            try:
+                self._start(self._stack)
+                self._wait_until_ready()
+                return
+            except _PortTakenError:
+                if start == STARTS_MAX:
+                    raise
+                self._stack.close()
+                self._children.clear()
+
+    def _renew_lease(self) -> None:
+        # A failure is the concern of the next call that needs an answer.
+        with contextlib.suppress(FetchError):
+            self._ask("lease", None, timeout_s=self._heartbeat_s)
+
     def _start(self, stack: ExitStack) -> None:
         config_path = self._log_dir / f"load-{self._visit_load.visit}.json"
         try:
             config_path.write_text(json.dumps(self._config(), indent=2), encoding="utf-8")
         except OSError as error:
             raise LoadError(f"{config_path}: {error.strerror or error}") from error
-        web_port, master_port = free_ports(2)
+        web_port, master_port = self._ports(2)
         self._url = f"http://127.0.0.1:{web_port}/loadstair/"
+        self._master_ports = (web_port, master_port)
         env = self._child_env(config_path)
         base = [sys.executable, "-m", "locust", "-f", str(locustfile())]
         commands = {
@@ -199,10 +222,22 @@ class LoadSession:
             except OSError as error:
                 raise LoadError(f"{name}: cannot be started: {error}") from error
             self._children[name] = child
+        stack.callback(self._terminate_all)
+
+    def _terminate_all(self) -> None:
+        """At once; the stack then waits for each in turn."""
+        for child in self._children.values():
+            child.terminate()
 
     def _child_env(self, config_path: Path) -> dict[str, str]:
-        """Without the user's LOCUST_* settings: they would change what is measured."""
-        env = {name: value for name, value in self._env.items() if not name.startswith("LOCUST_")}
+        """Without the user's LOCUST_* settings, which would change what is measured, and without the openai SDK's own,
+        which would send the user's key and account to an endpoint that the plan did not give them."""
+        key = self._visit_load.endpoint.api_key_env
+        env = {
+            name: value
+            for name, value in self._env.items()
+            if name == key or not name.startswith(("LOCUST_", "OPENAI_"))
+        }
         package_root = str(Path(__file__).resolve().parent.parent.parent)
         path = env.get("PYTHONPATH")
         env["PYTHONPATH"] = f"{package_root}{os.pathsep}{path}" if path else package_root
@@ -238,9 +273,9 @@ class LoadSession:
         while True:
             for name, child in self._children.items():
                 if (status := child.exit_status()) is not None:
-                    raise LoadError(f"{name}: ended while starting (exit status {status})", child.log_tail())
+                    self._report_end(name, child, status)
             with contextlib.suppress(FetchError):
-                answer = self._ask("status", None, timeout_s=CALL_S)
+                answer = self._ask("status", None, timeout_s=READY_CALL_S)
                 if answer.status == 200 and len(answer.json()["workers"]) == self._worker_count:
                     return
             if deadline.passed():
@@ -249,6 +284,14 @@ class LoadSession:
                     self._children["master"].log_tail(),
                 )
             sleep_s(LOOK_S)
+
+    def _report_end(self, name: str, child: Child, status: int) -> None:
+        """Raises LoadError, unless it is a worker that did as it was told by a master which ends itself."""
+        message = f"{name}: ended while starting (exit status {status})"
+        if name == "master" and any(map(is_taken, self._master_ports)):
+            raise _PortTakenError(message, child.log_tail())
+        if name == "master" or status != 0:
+            raise LoadError(message, child.log_tail())
 
     def _call(self, name: str, body: Mapping[str, Any] | None, *, timeout_s: float) -> dict[str, Any]:
         try:

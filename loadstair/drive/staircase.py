@@ -15,7 +15,7 @@ from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord
-from loadstair.units import ns_from_s, s_from_ns
+from loadstair.units import ns_from_s
 
 TICK_S: Final = 0.25
 GROWTH_S_MAX: Final = 5.0
@@ -23,7 +23,9 @@ NO_COUNTERS: Final = Counters(started=0, ok=0, failed=0, killed=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Now:
+    """Where the climb stands."""
+
     step: int
     load: float
     phase: str
@@ -36,19 +38,21 @@ class Progress:
 class Hooks:
     """What the pipeline does meanwhile.
 
-    `tick` is called at least every 0.25 s and raises to end the visit; `on_step` gets what was recorded up to the
-    end of a step's tail, before the next step begins. `on_rest` gets what was recorded after that, with the counters
-    of all steps: at the end of the visit, or when it breaks off.
+    `tick` is called at least every 0.25 s and raises to end the visit. `on_step` gets what was recorded up to the end
+    of a step's tail, before the next step begins; `on_rest` what was recorded after that, at the end of the visit or
+    when it breaks off. Both get the counters of all steps so far, and those match the tables: as many rows of step k
+    were handed over until then as its counters have ok, failed and killed; the rest of started is under way. Requests
+    of a tail end in the next step, so the counters of a step that was handed over earlier go on growing.
     """
 
     tick: Callable[[], None]
-    on_step: Callable[[StepRecord, pa.Table], None]
+    on_step: Callable[[StepRecord, pa.Table, Mapping[int, Counters]], None]
     on_rest: Callable[[pa.Table, Mapping[int, Counters]], None]
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[Now], None]
 
 
 def climb(
-    session: LoadSession, steps: Sequence[float], load: Load, hooks: Hooks, *, first_step: int = 0
+    session: LoadSession, steps: Sequence[float], load: Load, hooks: Hooks
 ) -> tuple[tuple[StepRecord, ...], bool]:
     """Climbs the steps; returns their records, with final counters, and whether every request ended by itself.
 
@@ -56,18 +60,22 @@ def climb(
     """
     records: list[StepRecord] = []
     try:
-        for number, users in enumerate(steps, start=first_step):
-            record = _step(session, number, users, load, hooks)
-            session.flush()
-            hooks.on_step(record, session.take_records())
+        for number, users in enumerate(steps):
+            record, counters = _step(session, number, users, load, hooks)
             records.append(record)
+            hooks.on_step(record, session.take_records(), counters)
         drained = _drain(session, records[-1] if records else None, load, hooks)
-        counters = session.flush()[0] if drained else session.stop()
+        counters = session.flush() if drained else session.stop()
         hooks.on_rest(session.take_records(), counters)
     except BaseException:
         _rescue(session, hooks)
         raise
-    return tuple(replace(record, counters=counters.get(record.step, NO_COUNTERS)) for record in records), drained
+    return with_counters(records, counters), drained
+
+
+def with_counters(records: Sequence[StepRecord], counters: Mapping[int, Counters]) -> tuple[StepRecord, ...]:
+    """The records, with the counters that are newer than their own."""
+    return tuple(replace(record, counters=counters.get(record.step, record.counters)) for record in records)
 
 
 def growth_s(load: Load) -> float:
@@ -75,27 +83,34 @@ def growth_s(load: Load) -> float:
     return min(load.warmup_s / 2, GROWTH_S_MAX)
 
 
-def _step(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> StepRecord:
+def _step(
+    session: LoadSession, number: int, users: float, load: Load, hooks: Hooks
+) -> tuple[StepRecord, dict[int, Counters]]:
+    """Ends with a flush: its counters, of all steps so far, are the second value."""
     start_ns = session.begin_step(step=number, load=users, users=round(users), growth_s=growth_s(load))
     _warm_up(session, number, users, load, hooks)
     hold_start_ns = session.set_phase(Phase.HOLD)
-    hold_ends_ns = hold_start_ns + ns_from_s(load.hold_s)
-    while (left_s := s_from_ns(hold_ends_ns - now_ns())) > 0:
-        _wait(session, hooks, Progress(step=number, load=users, phase="hold", left_s=left_s), left_s)
+    hold = Deadline.after_s(load.hold_s)  # a step of the wall clock must not shorten it
+    while not hold.passed():
+        left_s = hold.left_s()
+        _wait(session, hooks, Now(step=number, load=users, phase="hold", left_s=left_s), left_s)
     session.set_phase(Phase.TAIL)
     status = _tail(session, number, users, load, hooks)
-    return StepRecord(
+    tail_end_ns = now_ns()
+    counters = session.flush()
+    record = StepRecord(
         step=number,
         load=users,
         start_ns=start_ns,
         hold_start_ns=hold_start_ns,
-        hold_end_ns=hold_ends_ns,
-        tail_end_ns=now_ns(),
+        hold_end_ns=hold_start_ns + ns_from_s(load.hold_s),
+        tail_end_ns=tail_end_ns,
         tail_complete=status.in_flight_hold == 0,
         workers=status.workers,
         workers_lost=status.workers_lost,
-        counters=status.counters.get(number, NO_COUNTERS),
+        counters=counters.get(number, NO_COUNTERS),
     )
+    return record, counters
 
 
 def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> None:
@@ -104,13 +119,13 @@ def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks:
     minimum = Deadline.after_s(load.warmup_s)
     maximum = Deadline.after_s(load.warmup_s + load.request_timeout_s)
     while not minimum.passed():
-        progress = Progress(step=number, load=users, phase="warmup", left_s=minimum.left_s())
-        _wait(session, hooks, progress, minimum.left_s())
+        left_s = minimum.left_s()
+        _wait(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), left_s)
     while not maximum.passed():
         status = session.status()
         if status.started_users >= status.users:
             return
-        _wait(session, hooks, Progress(step=number, load=users, phase="warmup", left_s=None), TICK_S)
+        _wait(session, hooks, Now(step=number, load=users, phase="warmup", left_s=None), TICK_S)
 
 
 def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> LoadStatus:
@@ -119,7 +134,7 @@ def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Ho
         status = session.status()
         if status.in_flight_hold == 0 or deadline.passed():
             return status
-        _wait(session, hooks, Progress(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
+        _wait(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
 
 
 def _drain(session: LoadSession, last: StepRecord | None, load: Load, hooks: Hooks) -> bool:
@@ -129,16 +144,16 @@ def _drain(session: LoadSession, last: StepRecord | None, load: Load, hooks: Hoo
     deadline = Deadline.after_s(load.request_timeout_s + 5.0)
 
     def wait(seconds: float) -> None:
-        progress = Progress(step=last.step, load=last.load, phase="drain", left_s=deadline.left_s())
-        _wait(session, hooks, progress, seconds)
+        now = Now(step=last.step, load=last.load, phase="drain", left_s=deadline.left_s())
+        _wait(session, hooks, now, seconds)
 
     return session.drain(deadline, wait=wait)
 
 
-def _wait(session: LoadSession, hooks: Hooks, progress: Progress, at_most_s: float) -> None:
+def _wait(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
     session.check_processes()
     hooks.tick()
-    hooks.on_progress(progress)
+    hooks.on_progress(now)
     sleep_s(min(at_most_s, TICK_S))
 
 

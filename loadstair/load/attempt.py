@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from loadstair.clock import now_ns, realtime_minus_monotonic_ns
 from loadstair.load.client import Failure
 from loadstair.load.exchange import Exchange
-from loadstair.load.plain import one_line
 from loadstair.load.timeline import StreamParser, Timeline
+from loadstair.plain import one_line
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
 from loadstair.units import NS_PER_MS
 
 CLOCK_STEP_NS_MIN = 5 * NS_PER_MS
-"""NTP slews at most 0.5 ms a second; a change of the clocks' offset beyond this is a step."""
+"""Slewing, as NTP does it, moves both clocks alike: only a step changes their offset. The rest is reading error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

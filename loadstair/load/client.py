@@ -18,10 +18,12 @@ from openai import OpenAI, Stream
 from loadstair.errors import LoadError
 from loadstair.load.config import LoadConfig
 from loadstair.load.exchange import Exchange
-from loadstair.load.plain import one_line
 from loadstair.load.transport import StampedTransport, TimeLimits
+from loadstair.plain import one_line
 from loadstair.plan.model import EndpointKind, Workload
 from loadstair.samples.record import Outcome
+
+logger = logging.getLogger(__name__)
 
 PATHS: Final = {EndpointKind.CHAT: "/chat/completions", EndpointKind.COMPLETIONS: "/completions"}
 NO_KEY: Final = "none"
@@ -75,7 +77,7 @@ class LoadClient:
             return Failure(Outcome.HTTP_ERROR, _status_text(error))
         except openai.APIConnectionError as error:
             return _failure(error.__cause__ or error)
-        except (httpx2.HTTPError, openai.OpenAIError) as error:
+        except Exception as error:  # noqa: BLE001  what nobody foresaw ends a request, never a user
             return _failure(error)
         finally:
             transport.forget(exchange)
@@ -113,8 +115,11 @@ def _failure(error: BaseException) -> Failure:
             outcome = Outcome.REFUSED
         case httpx2.NetworkError():
             outcome = Outcome.DISCONNECTED
-        case _:
+        case httpx2.HTTPError() | openai.OpenAIError():
             outcome = Outcome.MALFORMED
+        case _:
+            logger.error("a mistake of the client", exc_info=error)
+            return Failure(Outcome.MALFORMED, f"the client failed: {type(error).__name__}")
     return Failure(outcome, one_line(str(error) or type(error).__name__))
 
 
@@ -126,8 +131,9 @@ def _status_text(error: openai.APIStatusError) -> str:
 
 
 def _api_key(variable: str | None) -> str:
+    """No variable, no key: one that stands in the environment is not sent to whom it was not meant for."""
     if variable is None:
-        return os.environ.get("OPENAI_API_KEY") or NO_KEY
+        return NO_KEY
     key = os.environ.get(variable)
     if not key:
         raise LoadError(f"api_key_env: the environment variable {variable} is not set on this worker")

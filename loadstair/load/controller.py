@@ -8,29 +8,30 @@ import hmac
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 import gevent
 import msgpack
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from gevent.lock import RLock
 from locust.env import Environment
 from locust.runners import MasterRunner
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
-from loadstair.clock import Deadline, monotonic_ns
+from loadstair.clock import Deadline
 from loadstair.load.config import LoadConfig
 from loadstair.load.crew import Crew, NoAnswerError
 from loadstair.load.gate import shares
 from loadstair.load.messages import Command
 from loadstair.load.worker import FLUSH_S
 from loadstair.samples.record import Phase
-from loadstair.units import ns_from_s
 
 logger = logging.getLogger(__name__)
 
 BARRIER_S: Final = 10.0
 SPAWN_S: Final = 30.0
+LEASE_LOOKS: Final = 8
 TOKEN_HEADER: Final = "X-Loadstair-Token"  # noqa: S105  the name of a header
 COUNTERS: Final = ("started", "ok", "failed", "killed")
 
@@ -43,15 +44,18 @@ class Controller:
         self._token = token.encode()
         self._crew = Crew(runner)
         self._lock = RLock()
-        self._last_request_ns = monotonic_ns()
-        self._last_counters: dict[str, dict[str, dict[str, int]]] = {}
-        """By client id: what a worker said last is kept when it is lost."""
+        self._heard = True
+        """Since `keep_lease` looked last."""
+        self._calls = 0
+        """Being carried out."""
 
     def blueprint(self) -> Blueprint:
         blueprint = Blueprint("loadstair", __name__, url_prefix="/loadstair")
         blueprint.before_request(self._admit)
+        blueprint.teardown_request(self._leave)
         blueprint.register_error_handler(NoAnswerError, lambda error: (jsonify(error=str(error)), 503))
         blueprint.register_error_handler(HTTPException, lambda error: (jsonify(error=error.description), error.code))
+        blueprint.get("/lease")(self._lease)
         blueprint.get("/status")(self._status)
         blueprint.post("/step")(self._step)
         blueprint.post("/phase")(self._phase)
@@ -71,11 +75,20 @@ class Controller:
         given = request.headers.get(TOKEN_HEADER, "").encode()
         if not hmac.compare_digest(given, self._token):
             raise Forbidden("wrong or missing token")
-        self._last_request_ns = monotonic_ns()
+        g.admitted = True
+        self._heard = True
+        self._calls += 1
+
+    def _leave(self, _error: BaseException | None) -> None:
+        if "admitted" in g:
+            self._heard = True
+            self._calls -= 1
+
+    def _lease(self) -> Response:
+        return jsonify({})
 
     def _status(self) -> Response:
         answers = self._command(Command.STATUS)
-        ranks = self._crew.alive()
         return jsonify(
             workers=self._crew.names(),
             workers_lost=self._crew.names_lost(),
@@ -83,13 +96,6 @@ class Controller:
             in_flight=_total(answers, "in_flight"),
             in_flight_hold=_total(answers, "in_flight_hold"),
             started_users=_total(answers, "started_users"),
-            counters=self._counters(),
-            dropped=_total(answers, "dropped"),
-            cpu_percent={
-                f"worker-{ranks[client_id]}": answer["cpu_percent"]
-                for client_id, answer in answers.items()
-                if client_id in ranks
-            },
         )
 
     def _step(self) -> Response:
@@ -145,40 +151,31 @@ class Controller:
             answers = self._command(Command.FLUSH, deadline=Deadline.after_s(FLUSH_S + BARRIER_S))
             if not all(answer["complete"] for answer in answers.values()):
                 raise NoAnswerError(f"a worker had still records to parse after {FLUSH_S:g} s")
-            return jsonify(counters=self._counters(), sequence_gaps=self._crew.sequence_gaps(answers))
+            return jsonify(counters=_sums(self._crew.settle(answers)))
 
     def _records(self) -> Response:
         return Response(msgpack.packb(self._crew.take_batches()), mimetype="application/msgpack")
 
     def _stop(self) -> Response:
         with self._lock:
-            self._command(Command.STOP, deadline=Deadline.after_s(2 * FLUSH_S + BARRIER_S))
-            return jsonify(counters=self._counters())
+            answers = self._command(Command.STOP, deadline=Deadline.after_s(2 * FLUSH_S + BARRIER_S))
+            return jsonify(counters=_sums(self._crew.settle(answers)))
 
     def _command(
         self, kind: Command, orders: dict[str, dict[str, Any]] | None = None, *, deadline: Deadline | None = None
     ) -> dict[str, dict[str, Any]]:
-        answers = self._crew.command(kind, orders, deadline=deadline or Deadline.after_s(BARRIER_S))
-        for client_id, answer in answers.items():
-            if "counters" in answer:
-                self._last_counters[client_id] = {str(step): books for step, books in answer["counters"].items()}
-        return answers
-
-    def _counters(self) -> dict[str, dict[str, int]]:
-        """Summed over the workers, by step."""
-        total: dict[str, dict[str, int]] = {}
-        for steps in self._last_counters.values():
-            for step, books in steps.items():
-                sums = total.setdefault(step, dict.fromkeys(COUNTERS, 0))
-                for name in COUNTERS:
-                    sums[name] += books[name]
-        return total
+        return self._crew.command(kind, orders, deadline=deadline or Deadline.after_s(BARRIER_S))
 
     def keep_lease(self) -> None:
-        """Ends the load and the process when the orchestrator has not been heard of for `lease_s`. Never returns."""
-        lease_ns = ns_from_s(self._config.lease_s)
-        while monotonic_ns() - self._last_request_ns < lease_ns:
-            gevent.sleep(min(1.0, self._config.lease_s / 4))
+        """Ends the load and the process when the orchestrator has not been heard of for `lease_s`. Never returns.
+
+        Counted in looks, not by the clock: while this process itself stood still it could hear nobody.
+        """
+        silent_looks = 0
+        while silent_looks < LEASE_LOOKS:
+            self._heard = False
+            gevent.sleep(self._config.lease_s / LEASE_LOOKS)
+            silent_looks = 0 if self._heard or self._calls else silent_looks + 1
         logger.error("no request for %g s: stopping the load", self._config.lease_s)
         self._runner.quit()
         sys.stderr.flush()
@@ -189,6 +186,17 @@ def _since(answers: dict[str, dict[str, Any]]) -> Response:
     if not answers:
         raise NoAnswerError("every worker was lost")
     return jsonify(since_ns=max(answer["since_ns"] for answer in answers.values()))
+
+
+def _sums(counters: Iterable[dict[int, dict[str, int]]]) -> dict[int, dict[str, int]]:
+    """Over the workers, by step."""
+    total: dict[int, dict[str, int]] = {}
+    for steps in counters:
+        for step, books in steps.items():
+            sums = total.setdefault(step, dict.fromkeys(COUNTERS, 0))
+            for name in COUNTERS:
+                sums[name] += books[name]
+    return total
 
 
 def _total(answers: dict[str, dict[str, Any]], key: str) -> int:

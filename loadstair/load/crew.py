@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gevent.event import Event
 from locust.runners import STATE_INIT, STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, MasterRunner
@@ -17,6 +17,13 @@ class NoAnswerError(Exception):
     """A worker did not acknowledge in time; `str()` names it."""
 
 
+class Batch(NamedTuple):
+    client_id: str
+    number: int
+    """Of its worker's, from 1."""
+    packed: bytes
+
+
 class Crew:
     """A worker that was lost once stays lost, even if Locust takes it back: its users had stopped meanwhile."""
 
@@ -28,9 +35,10 @@ class Crew:
         self._ranks: dict[str, int] = {}
         self._ready: set[str] = set()
         self._lost: set[str] = set()
-        self._batches: list[bytes] = []
-        self._next_sequence: dict[str, int] = {}
-        self._sequence_gaps = 0
+        self._held: list[Batch] = []
+        self._flushed: list[bytes] = []
+        self._counters: dict[str, dict[int, dict[str, int]]] = {}
+        """By client id: what a worker said last, with a batch or in an answer."""
         runner.register_message(ANSWER, self._on_answer)
         runner.register_message(BATCH, self._on_batch)
         runner.register_message(READY, self._on_ready)
@@ -88,16 +96,24 @@ class Crew:
         finally:
             del self._waiting[command_id]
 
-    def take_batches(self) -> list[bytes]:
-        batches, self._batches = self._batches, []
-        return batches
+    def settle(self, answers: Mapping[str, Mapping[str, Any]]) -> list[dict[int, dict[str, int]]]:
+        """The workers' counters by step, from their answers to a flush or stop; `take_batches` then gives exactly the
+        batches that they count. Of a lost worker, that is all that ever came from it."""
+        kept = []
+        for batch in self._held:
+            answer = answers.get(batch.client_id)
+            if answer is None or batch.number <= answer["batches"]:
+                self._flushed.append(batch.packed)
+            else:
+                kept.append(batch)
+        self._held = kept
+        counters = self._counters | {client_id: answer["counters"] for client_id, answer in answers.items()}
+        return list(counters.values())
 
-    def sequence_gaps(self, answers: Mapping[str, Mapping[str, Any]]) -> int:
-        """Batches that were sent and never came, judged by the answers to a flush."""
-        behind = sum(
-            answer["sequence"] - self._next_sequence.get(client_id, 0) for client_id, answer in answers.items()
-        )
-        return self._sequence_gaps + int(behind)
+    def take_batches(self) -> list[bytes]:
+        """Those that the last `settle` counted, and were not taken before."""
+        batches, self._flushed = self._flushed, []
+        return batches
 
     def _connected(self) -> list[str]:
         states = (STATE_INIT, STATE_SPAWNING, STATE_RUNNING)
@@ -111,13 +127,13 @@ class Crew:
         self._ready.add(msg.node_id)
 
     def _on_answer(self, msg: Any, **_: Any) -> None:
+        if "counters" in msg.data:
+            self._counters[msg.node_id] = msg.data["counters"]
         answers = self._waiting.get(msg.data["id"])
         if answers is not None:
             answers[msg.node_id] = msg.data
             self._answered.set()
 
     def _on_batch(self, msg: Any, **_: Any) -> None:
-        expected = self._next_sequence.get(msg.node_id, 0)
-        self._sequence_gaps += max(0, msg.data["sequence"] - expected)
-        self._next_sequence[msg.node_id] = msg.data["sequence"] + 1
-        self._batches.append(msg.data["batch"])
+        self._counters[msg.node_id] = msg.data["counters"]
+        self._held.append(Batch(msg.node_id, msg.data["batches"], msg.data["batch"]))

@@ -5,6 +5,17 @@ later, by `loadstair.load.timeline`.
 """
 
 from array import array
+from typing import Final
+
+BODY_BYTES_MAX: Final = 64 * 1024 * 1024
+BODY_BYTES_BASE: Final = 1024 * 1024
+BODY_BYTES_PER_TOKEN: Final = 16 * 1024
+"""A chunk is about 200 bytes; a server that sends log probabilities of 20 candidates with each stays below 8 KiB."""
+
+
+def body_bytes_max(output_tokens: int) -> int:
+    """The longest answer to a request for so many tokens that is read: many users share a worker's memory."""
+    return min(BODY_BYTES_MAX, BODY_BYTES_BASE + output_tokens * BODY_BYTES_PER_TOKEN)
 
 
 class Exchange:
@@ -17,6 +28,7 @@ class Exchange:
 
     __slots__ = (
         "body",
+        "body_bytes_max",
         "connect_ns",
         "content_type",
         "end_offset",
@@ -29,8 +41,9 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self.request_id = request_id
+        self.body_bytes_max = body_bytes_max
         self.connect_ns: int | None = None
         """Duration of the name look-up and the connection's set-up; None on a reused connection."""
         self.sent_ns: int | None = None

@@ -23,6 +23,8 @@ from loadstair.plan.model import Workload
 from loadstair.samples.record import Phase
 
 MASTER_SILENT_S_MAX: Final = 6
+KEY_VARIABLE: Final = "OPENAI_API_KEY"
+"""Where a locustfile used by itself looks for a key, as every program on the openai SDK does."""
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
@@ -98,4 +100,10 @@ def _standalone_config(host: str | None, options: Namespace) -> LoadConfig:
         }
     )
     base_url = root if root.endswith("/v1") else f"{root}/v1"
-    return LoadConfig(base_url=base_url, workload=workload, headers={}, words_per_token=0.75)
+    return LoadConfig(
+        base_url=base_url,
+        workload=workload,
+        headers={},
+        api_key_env=KEY_VARIABLE if os.environ.get(KEY_VARIABLE) else None,
+        words_per_token=0.75,
+    )

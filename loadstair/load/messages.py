@@ -1,7 +1,8 @@
 """What the master and the workers say to each other, as Locust custom messages.
 
-A command carries `id` and `kind`; the answer the same `id`. Batches of records travel on their own, numbered, on the
-same ordered connection: a worker's answer to a flush comes after all its batches.
+A command carries `id` and `kind`; the answer the same `id`. Batches of records travel on their own, on the same
+ordered connection: a worker's answer to a flush comes after all its batches. Batches, and the answers to a flush and a
+stop, carry `counters` and `batches` (how many were sent until then): the counters match the records of exactly those.
 """
 
 from enum import StrEnum

@@ -12,8 +12,10 @@ from typing import Final
 from loadstair.plan.workload import RequestSpec
 
 TEXT_FILES: Final = ("harbour.txt", "orchard.txt", "workshop.txt")
-CALIBRATION_TOKENS_MIN: Final = 2000
-"""Tokens to have seen before the correction is used: the first few requests alone would be noise."""
+CALIBRATION_TOKENS_MIN: Final = 200
+"""Tokens to have seen before the correction is used. Few, so that the first and lightest step has it as well."""
+CALIBRATION_TOKENS_MAX: Final = 5000
+"""Tokens after which the correction stands: all later steps ask for lengths of one kind."""
 
 
 def shipped_words() -> list[str]:
@@ -59,6 +61,8 @@ class PromptMaker:
 
     def correct(self, prompt_words: int, input_tokens: int) -> None:
         """Learns from one answered request. For warm-up only: a hold's lengths should be of one kind."""
+        if self._tokens_seen >= CALIBRATION_TOKENS_MAX:
+            return
         self._words_seen += prompt_words
         self._tokens_seen += input_tokens
         if self._tokens_seen >= CALIBRATION_TOKENS_MIN:

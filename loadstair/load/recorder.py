@@ -3,11 +3,12 @@
 The books are exact: at every moment, for each step, started = ok + failed + killed + what is under way or unparsed.
 """
 
+import logging
 import sys
 from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import gevent
@@ -16,12 +17,16 @@ from gevent.event import Event
 
 from loadstair.clock import Deadline
 from loadstair.load.attempt import Attempt, Ended, sample, stream_parser
+from loadstair.load.client import Failure
+from loadstair.load.timeline import Timeline
 from loadstair.samples.record import SAMPLE_FIELDS, Outcome, Phase, RequestSample
 
-EVENTS_PER_SLICE: Final = 150
-"""About 1 ms of parsing."""
-EVENTS_PER_RECORD: Final = 15
-"""What making and packing a record costs, in events."""
+logger = logging.getLogger(__name__)
+
+WORK_PER_SLICE: Final = 3000
+"""About 1 ms of parsing, 150 ordinary events; the unit is that of `StreamParser.work`."""
+WORK_PER_RECORD: Final = 300
+"""What making and packing a record costs."""
 FLUSH_LOOK_S: Final = 0.005
 BETWEEN_SLICES_S: Final = 0.001
 """A timer, not `sleep(0)`: that one runs the other greenlets without looking at the sockets."""
@@ -40,7 +45,8 @@ class Books:
 
 
 class Recorder:
-    """`send_batch` gets (sequence, packed batch) and must not block for long; `on_sample` each record, once."""
+    """`send_batch` gets a packed batch and must not block for long: while it runs, `batches` and `counters` are those
+    with this batch and no later one. `on_sample` gets each record, once."""
 
     def __init__(
         self,
@@ -48,7 +54,7 @@ class Recorder:
         visit: int,
         topology: str,
         repeat: int,
-        send_batch: Callable[[int, bytes], None],
+        send_batch: Callable[[bytes], None],
         on_sample: Callable[[RequestSample, Attempt], None],
     ) -> None:
         self.worker = "worker"
@@ -61,11 +67,12 @@ class Recorder:
         self._under_way: set[Attempt] = set()
         self._unparsed: deque[Ended] = deque()
         self._rows: list[list[Any]] = []
-        self._sequence = 0
+        self.batches = 0
+        """Sent so far."""
         self._work = Event()
         self._ended = 0
         self._recorded = 0
-        self._budget = EVENTS_PER_SLICE
+        self._budget = WORK_PER_SLICE
         self._greenlets = [gevent.spawn(self._parse_all), gevent.spawn(self._send_regularly)]
 
     def counters(self) -> dict[int, dict[str, int]]:
@@ -76,11 +83,6 @@ class Recorder:
 
     def in_flight_hold(self, step: int) -> int:
         return sum(attempt.tag.step == step and attempt.tag.phase is Phase.HOLD for attempt in self._under_way)
-
-    @property
-    def sequence(self) -> int:
-        """Batches sent so far: the number the next one gets."""
-        return self._sequence
 
     def start(self, attempt: Attempt) -> None:
         self._books.setdefault(attempt.tag.step, Books()).started += 1
@@ -108,23 +110,49 @@ class Recorder:
             self._work.wait()
             while self._unparsed:
                 self._record(self._unparsed.popleft())
-                self._recorded += 1
             self._work.clear()
 
     def _record(self, over: Ended) -> None:
+        """Whatever a response makes of the parser, its request gets its record, and those behind it theirs."""
+        try:
+            record = self._sample(over, self._timeline(over))
+            row = packed_row(record)
+            self._on_sample(record, over.attempt)
+        except Exception as error:
+            logger.exception("recording request %s", over.attempt.exchange.request_id)
+            failure = Failure(Outcome.MALFORMED, f"the response could not be parsed: {type(error).__name__}")
+            record = self._sample(replace(over, failure=failure), None)
+            row = packed_row(record)
+        self._count(record)
+        self._rows.append(row)
+        self._recorded += 1
+        if len(self._rows) >= BATCH_RECORDS:
+            self._send_rows()
+
+    def _timeline(self, over: Ended) -> Timeline | None:
+        self._spend(WORK_PER_RECORD)
         parser = stream_parser(over.attempt.exchange)
-        timeline = None
-        if parser is not None:
-            while not parser.advance(self._budget):
-                self._pause()
-            timeline = parser.timeline()
-            self._budget -= parser.events % EVENTS_PER_SLICE
-        self._budget -= EVENTS_PER_RECORD
+        if parser is None:
+            return None
+        finished = False
+        while not finished:
+            before = parser.work
+            finished = parser.advance(self._budget)
+            self._spend(parser.work - before)
+        return parser.timeline()
+
+    def _spend(self, work: int) -> None:
+        self._budget -= work
         if self._budget <= 0:
-            self._pause()
-        record = sample(
+            gevent.sleep(BETWEEN_SLICES_S)
+            self._budget = WORK_PER_SLICE
+
+    def _sample(self, over: Ended, timeline: Timeline | None) -> RequestSample:
+        return sample(
             over, timeline, visit=self._visit, topology=self._topology, repeat=self._repeat, worker=self.worker
         )
+
+    def _count(self, record: RequestSample) -> None:
         books = self._books[record.step]
         match record.outcome:
             case Outcome.OK:
@@ -133,14 +161,6 @@ class Recorder:
                 books.killed += 1
             case _:
                 books.failed += 1
-        self._rows.append(packed_row(record))
-        self._on_sample(record, over.attempt)
-        if len(self._rows) >= BATCH_RECORDS:
-            self._send_rows()
-
-    def _pause(self) -> None:
-        gevent.sleep(BETWEEN_SLICES_S)
-        self._budget = EVENTS_PER_SLICE
 
     def _send_regularly(self) -> None:
         while True:
@@ -151,9 +171,8 @@ class Recorder:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        batch = {"worker": self.worker, "sequence": sequence, "records": rows}
-        self._send_batch(sequence, msgpack.packb(batch))
+        self.batches += 1
+        self._send_batch(msgpack.packb({"worker": self.worker, "records": rows}))
 
 
 def packed_row(record: RequestSample) -> list[Any]:

@@ -17,10 +17,9 @@ from geventhttpclient.response import HTTPParseError, HTTPResponse
 from loadstair.clock import monotonic_ns, now_ns
 from loadstair.load.connection import Connection, PlainConnection, TlsConnection, open_socket, resolve, stamp_keeper
 from loadstair.load.exchange import Exchange
-from loadstair.load.plain import one_line
+from loadstair.plain import one_line
 from loadstair.units import ns_from_s
 
-BODY_BYTES_MAX: Final = 64 * 1024 * 1024
 HEAD_BYTES_MAX: Final = 256 * 1024
 WATCH_S: Final = 0.25
 
@@ -92,13 +91,9 @@ class Flight:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not parser.headers_complete:
                 raise httpx2.RemoteProtocolError(f"headers longer than {HEAD_BYTES_MAX} bytes", request=self._request)
-            self._feed(data)
+            self._feed(data, kernel_ns, read_ns)
             if not data and not (parser.headers_complete and parser.get_code() >= 200):
                 raise self._broken(None)  # the end after an interim response (1xx)
-            if exchange.body:
-                exchange.kernel_ns.append(kernel_ns)
-                exchange.read_ns.append(read_ns)
-                exchange.end_offset.append(len(exchange.body))
             exchange.headers_ns = kernel_ns or read_ns
         exchange.status = parser.get_code()
         exchange.content_type = parser.header("content-type")
@@ -107,19 +102,10 @@ class Flight:
 
     def read_body(self) -> None:
         """Reads to the end of the body. The loop is the hot path of a load test: one turn for each arrival."""
-        parser, exchange, body = self.parser, self.exchange, self.exchange.body
-        length = len(body)
+        parser = self.parser
         while not parser.message_complete:
             data, kernel_ns = self._receive()
-            read_ns = now_ns()
-            self._feed(data)
-            if len(body) != length:
-                length = len(body)
-                exchange.kernel_ns.append(kernel_ns)
-                exchange.read_ns.append(read_ns)
-                exchange.end_offset.append(length)
-                if length > BODY_BYTES_MAX:
-                    raise httpx2.RemoteProtocolError(f"body longer than {BODY_BYTES_MAX} bytes", request=self._request)
+            self._feed(data, kernel_ns, now_ns())
 
     def _receive(self) -> tuple[bytes, int]:
         try:
@@ -130,14 +116,26 @@ class Flight:
             raise self._broken(None)
         return data, kernel_ns
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes, kernel_ns: int, read_ns: int) -> None:
         """Empty data is the end of the stream: it completes a body without a length, and breaks any other."""
+        exchange = self.exchange
+        body = exchange.body
+        length = len(body)
         try:
             self.parser.feed(data)
         except HTTPParseError as error:
             if not data:
                 raise self._broken(None) from error
             raise httpx2.RemoteProtocolError(f"not HTTP: {error.args[0]}", request=self._request) from error
+        finally:
+            # Also when what came behind it was bad: every byte of the body has its stamp.
+            if len(body) != length:
+                exchange.kernel_ns.append(kernel_ns)
+                exchange.read_ns.append(read_ns)
+                exchange.end_offset.append(len(body))
+        if len(body) > exchange.body_bytes_max:
+            message = f"body longer than {exchange.body_bytes_max} bytes, more than what was asked for can need"
+            raise httpx2.RemoteProtocolError(message, request=self._request)
         if self.timed_out is not None or (not data and not self.parser.message_complete):
             raise self._broken(None)
 

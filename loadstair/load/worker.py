@@ -5,7 +5,6 @@ import logging
 from typing import Any, Final
 
 import gevent
-import psutil
 from gevent.queue import Queue
 from locust.env import Environment
 from locust.exception import RPCError
@@ -15,7 +14,7 @@ from loadstair.clock import Deadline, now_ns, realtime_minus_monotonic_ns
 from loadstair.load.attempt import Attempt, Tag, ended
 from loadstair.load.client import Failure, LoadClient, request_body
 from loadstair.load.config import LoadConfig
-from loadstair.load.exchange import Exchange
+from loadstair.load.exchange import Exchange, body_bytes_max
 from loadstair.load.gate import Gate
 from loadstair.load.messages import ANSWER, BATCH, COMMAND, READY, Command
 from loadstair.load.prompts import PromptMaker, shipped_words
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 FLUSH_S: Final = 20.0
 AFTER_REFUSAL_S: Final = 0.1
-"""A user's pause when nobody listened: without one, users of a dead server would only fill the records."""
+"""A user's pause when its request never left: without one, users of a dead server would only fill the records."""
 SEND_TRIES: Final = 5
 SEND_RETRY_S: Final = 1.0
 
@@ -47,9 +46,6 @@ class WorkerLoad:
         self._prompts = PromptMaker(shipped_words(), words_per_token=config.words_per_token, salt=config.workload.salt)
         self._outbox: Queue[tuple[str, dict[str, Any]]] = Queue()
         self._reports = reports
-        self._dropped = 0
-        self._process = psutil.Process()
-        self._process.cpu_percent()
         self._recorder = Recorder(
             visit=config.visit,
             topology=config.topology,
@@ -74,7 +70,7 @@ class WorkerLoad:
             index=index,
             spec=spec,
             prompt_words=prompt.words,
-            exchange=Exchange(request_id),
+            exchange=Exchange(request_id, body_bytes_max=body_bytes_max(spec.output_tokens)),
             due_ns=None,
             dispatch_ns=now_ns(),
             clock_offset_ns=realtime_minus_monotonic_ns(),
@@ -85,7 +81,7 @@ class WorkerLoad:
             failure = self._client.send(attempt.exchange, body)
         finally:
             self._recorder.end(ended(attempt, failure))
-        if failure is not None and failure.outcome is Outcome.REFUSED:
+        if attempt.exchange.sent_ns is None:
             gevent.sleep(AFTER_REFUSAL_S)
 
     def listen(self) -> None:
@@ -125,9 +121,6 @@ class WorkerLoad:
             "in_flight": recorder.in_flight(),
             "in_flight_hold": recorder.in_flight_hold(self.gate.tag.step),
             "started_users": len(self.gate.dispatched),
-            "counters": recorder.counters(),
-            "dropped": self._dropped,
-            "cpu_percent": self._process.cpu_percent(),
         }
 
     def _begin_step(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -144,11 +137,12 @@ class WorkerLoad:
 
     def _flush(self) -> dict[str, Any]:
         complete = self._recorder.flush(Deadline.after_s(FLUSH_S))
-        return {"counters": self._recorder.counters(), "sequence": self._recorder.sequence, "complete": complete}
+        return {"counters": self._recorder.counters(), "batches": self._recorder.batches, "complete": complete}
 
-    def _send_batch(self, sequence: int, batch: bytes) -> None:
+    def _send_batch(self, batch: bytes) -> None:
         if self._reports:
-            self._outbox.put((BATCH, {"sequence": sequence, "batch": batch}))
+            counters = self._recorder.counters()
+            self._outbox.put((BATCH, {"batches": self._recorder.batches, "counters": counters, "batch": batch}))
 
     def _send_all(self) -> None:
         """The one sender: while the master stalls, Locust's send blocks and then raises; nobody else may wait."""
@@ -162,7 +156,7 @@ class WorkerLoad:
                     logger.warning("sending to the master: %s", error)
                     gevent.sleep(SEND_RETRY_S)
             else:
-                self._dropped += 1
+                logger.error("a message was given up: the counters tell how many records are missing")
 
     def _on_sample(self, record: RequestSample, attempt: Attempt) -> None:
         if self._config.calibrate_words and record.phase is Phase.WARMUP and record.input_tokens:

@@ -15,17 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from loadstair.errors import StorageError, UsageError
-from loadstair.samples.runrecord import (
-    RUN_SCHEMA,
-    Counters,
-    Ending,
-    RunRecord,
-    ServerCounters,
-    StepRecord,
-    VisitRecord,
-)
+from loadstair.samples.runrecord import RUN_SCHEMA, RunRecord
 from loadstair.samples.table import SAMPLE_SCHEMA, TELEMETRY_SCHEMA
 
 
@@ -93,16 +86,27 @@ class RunFolder:
 
     def read_run(self) -> RunRecord:
         """Raises UsageError where the file is not a run of a schema that this version reads."""
+        raw = self.read_json(self.run_path)
+        schema = raw.pop("schema", None) if isinstance(raw, dict) else None
+        if schema != RUN_SCHEMA:
+            raise UsageError(f"{self.run_path}: schema {schema!r}; this version reads {RUN_SCHEMA}")
         try:
-            raw = json.loads(self.run_path.read_text(encoding="utf-8"))
-            if raw["schema"] != RUN_SCHEMA:
-                raise UsageError(f"{self.run_path}: schema {raw['schema']}; this version reads {RUN_SCHEMA}")
-            return _run_from_json(raw)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{self.run_path}: not a run record: {error}") from error
+            return TypeAdapter(RunRecord).validate_python(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{self.run_path}: damaged: {where}: {first['msg']}") from error
 
-    def read_samples(self) -> list[pa.Table]:
-        return [_read_table(path, SAMPLE_SCHEMA) for path in sorted(self.samples_path.glob("*.parquet"))]
+    def read_samples(self) -> tuple[list[pa.Table], list[str]]:
+        """The tables in the order of the run, and a line for each file that cannot be read: a damaged file costs its
+        own step only."""
+        tables, damaged = [], []
+        for path in sorted(self.samples_path.glob("*.parquet")):
+            try:
+                tables.append(_read_table(path, SAMPLE_SCHEMA))
+            except UsageError as error:
+                damaged.append(str(error))
+        return tables, damaged
 
     def read_telemetry(self) -> pa.Table:
         """Empty where none was written."""
@@ -161,39 +165,3 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     if missing:
         raise UsageError(f"{path}: lacks the columns {', '.join(sorted(missing))}")
     return table.select(schema.names).cast(schema)
-
-
-def _run_from_json(raw: dict[str, Any]) -> RunRecord:
-    values = {key: value for key, value in raw.items() if key not in ("schema", "visits", "ending", "warnings")}
-    return RunRecord(
-        **values,
-        visits=tuple(_visit_from_json(visit) for visit in raw["visits"]),
-        ending=Ending(raw["ending"]),
-        warnings=tuple(raw["warnings"]),
-    )
-
-
-def _visit_from_json(raw: dict[str, Any]) -> VisitRecord:
-    return VisitRecord(
-        **{
-            **raw,
-            "steps": tuple(_step_from_json(step) for step in raw["steps"]),
-            "server_before": _server_from_json(raw["server_before"]),
-            "server_after": _server_from_json(raw["server_after"]),
-        }
-    )
-
-
-def _step_from_json(raw: dict[str, Any]) -> StepRecord:
-    return StepRecord(
-        **{
-            **raw,
-            "workers": tuple(raw["workers"]),
-            "workers_lost": tuple(raw["workers_lost"]),
-            "counters": Counters(**raw["counters"]),
-        }
-    )
-
-
-def _server_from_json(raw: dict[str, Any] | None) -> ServerCounters | None:
-    return None if raw is None else ServerCounters(**raw)

@@ -1,9 +1,13 @@
 """The engines' own totals, read once: what the load's books are checked against."""
 
+from loadstair.clock import Deadline, sleep_s
 from loadstair.samples.runrecord import ServerCounters
 from loadstair.telemetry.prometheus import fetch_engine_series
 from loadstair.telemetry.source import SourceError
 from loadstair.topology.endpoint import Endpoint
+
+SETTLE_S = 2.0
+SETTLE_LOOK_S = 0.1
 
 
 def server_counters(endpoint: Endpoint) -> ServerCounters | None:
@@ -31,3 +35,19 @@ def server_counters(endpoint: Endpoint) -> ServerCounters | None:
         output_tokens=total("engine.tokens.generated"),
         input_tokens=total("engine.tokens.prompt"),
     )
+
+
+def settled_counters(endpoint: Endpoint) -> ServerCounters | None:
+    """The totals once they no longer move: an engine may count a request a moment after its last byte was read.
+
+    At most `SETTLE_S`; the totals at that time if they still move (another client).
+    """
+    deadline = Deadline.after_s(SETTLE_S)
+    last = server_counters(endpoint)
+    while last is not None and not deadline.passed():
+        sleep_s(SETTLE_LOOK_S)
+        again = server_counters(endpoint)
+        if again == last:
+            break
+        last = again
+    return last

@@ -122,7 +122,9 @@ def engine_series(page: str) -> dict[str, float]:
     for ours, candidates in SAMPLES_OF.items():
         found = next((values[name] for name in candidates if name in values), None)
         if found is not None:
-            series[ours] = float(max(found) if ours in RATIOS else sum(found))
+            value = float(max(found) if ours in RATIOS else sum(found))
+            if math.isfinite(value):
+                series[ours] = value
     return series
 
 

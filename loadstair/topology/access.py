@@ -15,13 +15,18 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 def request_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The plan's headers, and the key as a bearer token where the plan names a variable that holds one.
 
-    Raises TopologyError if that variable is not set.
+    Raises TopologyError if that variable is not set, or holds what is no key.
     """
     headers = dict(endpoint.headers)
     if endpoint.api_key_env is not None:
         key = environ.get(endpoint.api_key_env)
         if not key:
             raise TopologyError(missing_key_line(endpoint.api_key_env))
+        if not (key.isascii() and key.isprintable()):
+            raise TopologyError(
+                f"api_key_env: the environment variable {endpoint.api_key_env} holds characters that no HTTP header "
+                "can carry (a line end, perhaps); expected the bare key"
+            )
         headers["Authorization"] = f"Bearer {key}"
     return headers
 

@@ -139,12 +139,14 @@ def start_nginx(
     find_port: Callable[[], int] = lambda: free_ports(1)[0],
 ) -> StartedNginx:
     """nginx, answering; `stack` stops it. Raises TopologyError if it refuses its configuration or does not start."""
-    prefix.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, PORT_ATTEMPTS + 1):
         port = find_port()
-        (prefix / "nginx.conf").write_text(
-            render_config(policy=policy, upstreams=upstreams, port=port, keep_alive=keep_alive), encoding="utf-8"
-        )
+        config = render_config(policy=policy, upstreams=upstreams, port=port, keep_alive=keep_alive)
+        try:
+            prefix.mkdir(parents=True, exist_ok=True)
+            (prefix / "nginx.conf").write_text(config, encoding="utf-8")
+        except OSError as error:
+            raise TopologyError(f"topology {topology}: {prefix}: {error.strerror}") from error
         command = _command(nginx, prefix)
         _test_config(command, topology=topology)
         try:

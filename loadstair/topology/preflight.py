@@ -7,6 +7,7 @@ from typing import Any, assert_never
 from loadstair.clock import Deadline
 from loadstair.errors import TopologyError
 from loadstair.fetch import Answer, FetchError
+from loadstair.plain import one_line
 from loadstair.plan.model import EndpointKind, Workload
 from loadstair.topology.access import ask, origin
 from loadstair.topology.endpoint import Endpoint
@@ -14,7 +15,6 @@ from loadstair.topology.endpoint import Endpoint
 MODELS_TIMEOUT_S = 20.0
 STREAM_TIMEOUT_S_MAX = 300.0
 STREAM_BYTES_MAX = 1024 * 1024
-SHOWN_CHARACTERS_MAX = 200
 MODELS_SHOWN_MAX = 8
 
 
@@ -23,6 +23,7 @@ class Seen:
     """What the endpoint told of itself. None where it did not."""
 
     models: tuple[str, ...] | None
+    """The first few that it lists."""
     server: str | None
     """The Server header."""
     version: str | None
@@ -45,9 +46,10 @@ def preflight(endpoint: Endpoint, workload: Workload, *, request_id: str, deadli
     if models is not None and workload.model not in models:
         raise TopologyError(f"{url}: serves {_listed(models)}; the plan wants {workload.model}")
     _check_stream(endpoint, workload, request_id=request_id, deadline=deadline)
+    server = answer.headers.get("server")
     return Seen(
-        models=models,
-        server=answer.headers.get("server"),
+        models=None if models is None else tuple(one_line(model) for model in models[:MODELS_SHOWN_MAX]),
+        server=None if server is None else one_line(server),
         version=_version(endpoint, timeout_s=timeout_s),
     )
 
@@ -70,7 +72,7 @@ def _listed(models: tuple[str, ...]) -> str:
     if not models:
         return "no model"
     more = f" and {len(models) - MODELS_SHOWN_MAX} more" if len(models) > MODELS_SHOWN_MAX else ""
-    return _one_line(", ".join(models[:MODELS_SHOWN_MAX])) + more
+    return one_line(", ".join(models[:MODELS_SHOWN_MAX])) + more
 
 
 def small_request(workload: Workload) -> tuple[str, bytes] | None:
@@ -137,7 +139,7 @@ def stream_problem(answer: Answer) -> str | None:
     content_type = answer.headers.get("content-type", "none")
     if not content_type.lower().startswith("text/event-stream"):
         return (
-            f"answered {_one_line(content_type)}, not text/event-stream: expected an OpenAI-compatible API that streams"
+            f"answered {one_line(content_type)}, not text/event-stream: expected an OpenAI-compatible API that streams"
         )
     finished = False
     for line in answer.text().splitlines():
@@ -150,11 +152,11 @@ def stream_problem(answer: Answer) -> str | None:
         try:
             event = json.loads(data)
         except ValueError:
-            return f"sent an event that is not JSON: {_one_line(data)!r}"
+            return f"sent an event that is not JSON: {one_line(data)!r}"
         if not isinstance(event, dict):
-            return f"sent an event that is not a JSON object: {_one_line(data)!r}"
+            return f"sent an event that is not a JSON object: {one_line(data)!r}"
         if event.get("error"):
-            return f"sent an error inside the stream: {_one_line(json.dumps(event['error']))}"
+            return f"sent an error inside the stream: {one_line(json.dumps(event['error']))}"
         finished = finished or _has_finish_reason(event)
     return None if finished else "the stream ended without a finish_reason or [DONE]: it is cut off on the way"
 
@@ -174,12 +176,7 @@ def _error_message(answer: Answer) -> str:
         parsed = None
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return _one_line(str(message) if message else answer.text()) or "an empty body"
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN_CHARACTERS_MAX else line[: SHOWN_CHARACTERS_MAX - 1] + "…"
+    return one_line(str(message) if message else answer.text()) or "an empty body"
 
 
 def _version(endpoint: Endpoint, *, timeout_s: float) -> str | None:
@@ -189,4 +186,4 @@ def _version(endpoint: Endpoint, *, timeout_s: float) -> str | None:
     except (FetchError, ValueError):
         return None
     version = parsed.get("version") if isinstance(parsed, dict) else None
-    return _one_line(version) if isinstance(version, str) else None
+    return one_line(version) if isinstance(version, str) else None

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 from loadstair.child import Child, exit_line
 from loadstair.errors import TopologyError
+from loadstair.fetch import FetchError
+from loadstair.topology.access import ask
 from loadstair.topology.endpoint import Endpoint
+
+END_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +19,14 @@ class RunningTopology:
     endpoint: Endpoint
     children: tuple[Child, ...] = ()
     """Engines and balancer that we started; empty for an external topology."""
+
+    def check_at_end(self) -> None:
+        """Raises TopologyError if what was measured no longer answers: its failures are no sign of its capacity."""
+        self.check()
+        try:
+            ask(self.endpoint, f"{self.endpoint.url}/models", timeout_s=END_TIMEOUT_S)
+        except FetchError as error:
+            raise TopologyError(f"topology {self.name}: died while it was measured: {error}") from error
 
     def check(self) -> None:
         """Raises TopologyError, with the end of its log, if one of our processes has died."""

@@ -12,7 +12,7 @@ from loadstair.clock import monotonic_ns, now_ns, realtime_minus_monotonic_ns
 from loadstair.load.attempt import Attempt, Tag, ended, sample, stream_parser
 from loadstair.load.client import Failure, LoadClient, request_body
 from loadstair.load.config import LoadConfig
-from loadstair.load.exchange import Exchange
+from loadstair.load.exchange import Exchange, body_bytes_max
 from loadstair.plan.model import Workload
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import Outcome, Phase
@@ -21,21 +21,32 @@ TOKENS = 5
 TAG = Tag(step=0, load=1.0, phase=Phase.HOLD)
 
 
-def run_one(client: LoadClient, workload: Workload, request_id: str, index: int, prompt: str) -> dict[str, object]:
+def run_one(
+    client: LoadClient,
+    workload: Workload,
+    request_id: str,
+    index: int,
+    prompt: str,
+    *,
+    exchange: Exchange | None = None,
+    locked: bool = False,
+) -> dict[str, object]:
+    """`locked`: with a body buffer that cannot grow, as a mistake in the client's own code could leave it."""
     spec = RequestSpec(input_tokens=3, output_tokens=TOKENS, prefix_tokens=0, text_seed=0)
     attempt = Attempt(
         tag=TAG,
         index=index,
         spec=spec,
         prompt_words=3,
-        exchange=Exchange(request_id),
+        exchange=exchange or Exchange(request_id, body_bytes_max=body_bytes_max(TOKENS)),
         due_ns=None,
         dispatch_ns=now_ns(),
         clock_offset_ns=realtime_minus_monotonic_ns(),
     )
     failure: Failure | None = Failure(Outcome.KILLED, "stopped")
     body = request_body(workload, system=None, prompt=prompt, output_tokens=TOKENS)
-    with contextlib.suppress(gevent.GreenletExit):
+    lock = memoryview(attempt.exchange.body) if locked else contextlib.nullcontext()
+    with contextlib.suppress(gevent.GreenletExit), lock:
         failure = client.send(attempt.exchange, body)
     over = ended(attempt, failure)
     parser = stream_parser(attempt.exchange)
@@ -54,15 +65,18 @@ def run_job(job: dict[str, object]) -> list[dict[str, object]]:
     names = [f"{job['name']}-{number}" for number in range(job.get("requests", 1))]
     try:
         if job.get("kill"):
-            greenlet = gevent.spawn(run_one, client, workload, names[0], 0, prompt)
-            gevent.sleep(0.3)
+            exchange = Exchange(names[0])
+            greenlet = gevent.spawn(run_one, client, workload, names[0], 0, prompt, exchange=exchange)
+            while not exchange.end_offset:
+                gevent.sleep(0.01)
             greenlet.kill()
             return [greenlet.value]
         if job.get("together"):
             greenlets = [gevent.spawn(run_one, client, workload, name, n, prompt) for n, name in enumerate(names)]
             gevent.joinall(greenlets, raise_error=True)
             return [greenlet.value for greenlet in greenlets]
-        return [run_one(client, workload, name, number, prompt) for number, name in enumerate(names)]
+        locked = bool(job.get("locked"))
+        return [run_one(client, workload, name, n, prompt, locked=locked) for n, name in enumerate(names)]
     finally:
         client.close()
 

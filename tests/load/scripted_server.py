@@ -4,7 +4,8 @@ Prints its port, then serves until it is killed; with a PEM file (key and
 certificate) as argument, over TLS.
 
 `/normal/v1/chat/completions` streams `max_tokens` tokens, GAP_S apart.
-`/ledger` answers, as JSON, what it did: for each request id, when it wrote each token (CLOCK_REALTIME ns).
+`/ledger` answers, as JSON, what it did: for each request id, when it wrote each token (CLOCK_REALTIME ns), and the
+Authorization header that came, in small letters.
 """
 
 import asyncio
@@ -72,7 +73,11 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
 
 async def stream_tokens(request: Request, writer: asyncio.StreamWriter) -> None:
     tokens = request.body["max_tokens"]
-    entry: dict[str, object] = {"written_ns": [], "began_ns": time.time_ns()}
+    entry: dict[str, object] = {
+        "written_ns": [],
+        "began_ns": time.time_ns(),
+        "authorization": request.headers.get("authorization"),
+    }
     ledger[request.id] = entry
     writer.write(CHUNKED + chunked(role()))
     for number in range(tokens):
@@ -152,6 +157,21 @@ async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
         case "cut":  # ends inside the body
             writer.write(CHUNKED + chunked(role() + token("a")))
             return False
+        case "bad-frame":  # a chunk's frame that is none, in one segment with a good one before it
+            writer.write(CHUNKED + chunked(role()))
+            await writer.drain()
+            await asyncio.sleep(GAP_S)
+            writer.write(chunked(token("a") + token("b")) + b"not a length\r\n")
+        case "endless":
+            writer.write(CHUNKED)
+            while True:
+                writer.write(chunked(token("x" * 4096)))
+                await writer.drain()
+        case "late-body":
+            writer.write(CHUNKED)
+            await writer.drain()
+            await asyncio.sleep(GAP_S)
+            writer.write(chunked(whole) + b"0\r\n\r\n")
         case "mute":  # accepts and closes without a word
             return False
         case "stall":

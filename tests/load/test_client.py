@@ -31,6 +31,8 @@ ODD = [
     "cut",
     "mute",
     "bunched",
+    "bad-frame",
+    "endless",
 ]
 
 
@@ -53,6 +55,7 @@ def rows(scripted_server: str) -> Rows:
             job("stall", "stall", config={"idle_timeout_s": 0.5}),
             job("silent", "silent", config={"request_timeout_s": 0.5}),
             job("killed", "stall", kill=True),
+            job("locked", "late-body", locked=True),
             job("refused", "", config={"base_url": refused}),
             job("unknown-host", "", config={"base_url": "http://no-such-host.invalid/v1"}),
         ]
@@ -140,6 +143,9 @@ def test_a_prompt_larger_than_any_socket_buffer_arrives_whole(rows: Rows) -> Non
         ("status-429", "http_error", 429),
         ("status-302", "http_error", 302),
         ("cut", "disconnected", 200),
+        ("bad-frame", "malformed", 200),
+        ("endless", "malformed", 200),
+        ("locked", "malformed", 200),
         ("mute", "disconnected", None),
         ("stall", "timeout", 200),
         ("silent", "timeout", None),
@@ -156,6 +162,23 @@ def test_every_ending_has_its_outcome(rows: Rows, script: str, outcome: str, sta
 def test_what_came_before_a_request_broke_off_is_kept(rows: Rows) -> None:
     for script in ("cut", "stall", "killed", "error-in-stream"):
         assert [len(row["arrivals"]) for row in rows[script]] == [1] * len(rows[script])
+
+
+def test_tokens_in_front_of_a_broken_frame_have_their_stamp(rows: Rows) -> None:
+    for row in rows["bad-frame"]:
+        assert "not HTTP" in row["error"]
+        assert len(row["arrivals"]) == 2
+        assert row["headers_ns"] < row["arrivals"][0] == row["arrivals"][1]
+
+
+def test_an_answer_is_read_only_as_far_as_what_was_asked_for_can_need(rows: Rows) -> None:
+    for row in rows["endless"]:
+        assert "body longer than 1130496 bytes" in row["error"]  # 1 MiB + 5 tokens * 16 KiB
+        assert len(row["arrivals"]) < 280  # (1130496 + 16 KiB of the last read) / 4096 bytes in each
+
+
+def test_a_mistake_of_the_client_itself_ends_the_request_and_is_named(rows: Rows) -> None:
+    assert rows["locked"][0]["error"] == "the client failed: BufferError"
 
 
 def test_errors_are_one_line_without_anything_of_the_response(rows: Rows) -> None:

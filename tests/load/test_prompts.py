@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from loadstair.load.prompts import CALIBRATION_TOKENS_MIN, PromptMaker, shipped_words
+from loadstair.load.prompts import CALIBRATION_TOKENS_MAX, CALIBRATION_TOKENS_MIN, PromptMaker, shipped_words
 from loadstair.plan.workload import RequestSpec
 
 
@@ -48,10 +48,15 @@ def test_the_ratio_is_corrected_once_enough_tokens_were_counted() -> None:
     prompts = maker(1.0)
     prompts.correct(100, 130)
     assert prompts.words_per_token == 1.0
-    prompts.correct(1900, CALIBRATION_TOKENS_MIN - 130)
-    assert prompts.words_per_token == 1.0  # (100 + 1900) / 2000
-    prompts.correct(0, 500)
-    assert prompts.words_per_token == 0.8  # 2000 / 2500
+    prompts.correct(60, CALIBRATION_TOKENS_MIN - 130)
+    assert prompts.words_per_token == 0.8  # (100 + 60) / 200
+
+
+def test_the_ratio_stands_once_many_tokens_were_counted() -> None:
+    prompts = maker(1.0)
+    prompts.correct(CALIBRATION_TOKENS_MAX // 2, CALIBRATION_TOKENS_MAX)
+    prompts.correct(1000, 1000)
+    assert prompts.words_per_token == 0.5
 
 
 def test_the_shipped_text_is_varied_enough_for_a_tokenizer() -> None:

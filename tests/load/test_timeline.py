@@ -4,7 +4,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadstair.load.timeline import LINE_BYTES_MAX, StreamParser, Timeline
+from loadstair.load.timeline import EVENT_BYTES_MAX, StreamParser, Timeline
 from loadstair.samples.record import Outcome
 
 MS = 1_000_000
@@ -120,15 +120,20 @@ def test_what_no_file_could_hold_is_not_taken_over() -> None:
     usage = {"prompt_tokens": -1, "completion_tokens": 10**12}
     result = timeline(event(token(usage=usage)), event(finish("\ud800" + "x" * 99)))
     assert (result.input_tokens, result.output_tokens, result.chunk_tokens) == (None, None, None)
-    assert result.finish_reason == "?" + "x" * 31  # 32 characters
+    assert result.finish_reason == "?" + "x" * 30 + "…"  # 32 characters
 
 
 def test_json_nested_without_end_is_malformed() -> None:
-    assert timeline(b"data: " + b"[" * 500_000 + b"\n\n").outcome is Outcome.MALFORMED
+    assert timeline(b"data: " + b"[" * 200_000 + b"\n\n").outcome is Outcome.MALFORMED
 
 
 def test_a_line_without_end_is_malformed() -> None:
-    assert timeline(b"data: " + b"x" * LINE_BYTES_MAX).outcome is Outcome.MALFORMED
+    assert timeline(b"data: " + b"x" * EVENT_BYTES_MAX).outcome is Outcome.MALFORMED
+
+
+def test_an_event_over_lines_without_end_is_malformed() -> None:
+    lines = b"data: 0,\n" * (EVENT_BYTES_MAX // 3 + 1)  # "0," and the newline between: 3 bytes each
+    assert timeline(b"data: [\n" + lines + b"data: 0]\n\n").error == f"an event longer than {EVENT_BYTES_MAX} bytes"
 
 
 def test_the_last_event_may_lack_its_empty_line() -> None:
@@ -148,6 +153,22 @@ def test_data_over_several_lines_is_one_event() -> None:
 def test_a_token_gets_the_stamp_of_the_read_that_completed_its_event() -> None:
     whole = event(token())
     assert list(timeline(whole[:10], whole[10:-1], whole[-1:], DONE).arrivals) == [30 * MS]
+
+
+def slices(body: bytes, work_max: int) -> int:
+    parser = StreamParser(body, kernel_ns=[1], read_ns=[1], end_offset=[len(body)])
+    count = 1
+    while not parser.advance(work_max):
+        count += 1
+    return count
+
+
+def test_lines_without_an_event_end_a_slice_too() -> None:
+    assert slices(b":\n" * 10_000, 1000) >= 10  # 10000 lines / 1000
+
+
+def test_long_lines_end_a_slice_sooner() -> None:
+    assert slices((b":" + b"x" * 6399 + b"\n") * 100, 1000) >= 10  # 100 lines * 6400 bytes / 64 / 1000
 
 
 def test_tokens_merged_by_the_server_are_bunched_but_not_late() -> None:

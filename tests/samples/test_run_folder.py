@@ -78,8 +78,19 @@ def test_samples_read_back_in_the_order_they_were_written(folder: RunFolder) -> 
             "clock": "kernel", "clock_step": False,
         }  # fmt: skip
         folder.write_samples(visit, part, pa.Table.from_pylist([row], SAMPLE_SCHEMA))
-    ids = [table.column("request_id").to_pylist() for table in folder.read_samples()]
-    assert ids == [["0-0"], ["0-1"], ["1-0"]]
+    tables, damaged = folder.read_samples()
+    assert [table.column("request_id").to_pylist() for table in tables] == [["0-0"], ["0-1"], ["1-0"]]
+    assert damaged == []
+
+
+def test_a_damaged_file_costs_its_own_rows_only(folder: RunFolder) -> None:
+    folder.write_samples(0, 0, SAMPLE_SCHEMA.empty_table())
+    folder.write_samples(0, 1, SAMPLE_SCHEMA.empty_table())
+    broken = folder.samples_path / "visit000-part000.parquet"
+    broken.write_bytes(broken.read_bytes()[:50])
+    tables, damaged = folder.read_samples()
+    assert len(tables) == 1
+    assert [line.split(":")[0] for line in damaged] == [str(broken)]
 
 
 def test_an_output_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
@@ -109,6 +120,19 @@ def test_nothing_that_is_not_a_number_is_written_as_json(folder: RunFolder) -> N
 def test_a_folder_without_a_run_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a run folder"):
         RunFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [({"seed": "abc"}, "seed"), ({"visits": 3}, "visits"), ({"ending": "never"}, "ending")],
+)
+def test_a_damaged_run_record_is_one_line_that_says_where(
+    folder: RunFolder, changes: dict[str, object], where: str
+) -> None:
+    folder.write_run(RUN)
+    folder.run_path.write_text(json.dumps(json.loads(folder.run_path.read_text()) | changes))
+    with pytest.raises(UsageError, match=f"run.json: damaged: {where}"):
+        folder.read_run()
 
 
 def test_a_run_of_another_schema_is_refused(folder: RunFolder) -> None:

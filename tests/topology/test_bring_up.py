@@ -228,12 +228,6 @@ def test_a_server_that_is_not_told_its_port_is_refused_before_it_starts(bring_up
         bring_up_first(plan_of(processes(processes=[given]))).__enter__()
 
 
-def test_a_ready_url_with_an_impossible_port_is_refused(bring_up_first: BringUp) -> None:
-    given = process(ready_url="http://127.0.0.1:99999/health")
-    with pytest.raises(TopologyError, match="expected http://HOST:PORT"):
-        bring_up_first(plan_of(processes(processes=[given]))).__enter__()
-
-
 def test_an_endless_stream_behind_nginx_is_refused(bring_up_first: BringUp) -> None:
     with pytest.raises(TopologyError, match="the answer is longer than 1048576 bytes"):
         bring_up_first(plan_of(processes("endless", "endless"))).__enter__()

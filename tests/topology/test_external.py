@@ -79,12 +79,6 @@ def test_a_ca_file_that_cannot_be_read_is_named(bring_up_first: BringUp, tmp_pat
         bring_up_first(plan).__enter__()
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[half", "http://host:port"])
-def test_a_url_that_is_none_is_refused(bring_up_first: BringUp, url: str) -> None:
-    with pytest.raises(TopologyError, match="expected http://HOST:PORT"):
-        bring_up_first(plan_of(external("http://127.0.0.1:1", replicas=[url]))).__enter__()
-
-
 def test_an_endpoint_that_accepts_and_says_nothing_is_given_up(bring_up_first: BringUp, foreign_port: int) -> None:
     plan = plan_of(external(f"http://127.0.0.1:{foreign_port}", ready_timeout_s=1))
     with pytest.raises(TopologyError, match="/v1/models: timed out; expected an OpenAI-compatible server"):

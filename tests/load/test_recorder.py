@@ -1,0 +1,69 @@
+import msgpack
+
+from loadstair.clock import Deadline, now_ns
+from loadstair.load.attempt import Attempt, Ended, Tag
+from loadstair.load.exchange import Exchange
+from loadstair.load.recorder import Recorder
+from loadstair.plan.workload import RequestSpec
+from loadstair.samples.record import SAMPLE_FIELDS, Phase, RequestSample
+
+DONE = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\ndata: [DONE]\n\n'
+
+
+def attempt(index: int, *, stamped_bytes: int) -> Attempt:
+    """A complete response; the stamps account for so many bytes of it."""
+    exchange = Exchange(f"request-{index}")
+    exchange.status, exchange.sent_ns = 200, now_ns()
+    exchange.body += DONE
+    exchange.kernel_ns.append(now_ns())
+    exchange.read_ns.append(now_ns())
+    exchange.end_offset.append(stamped_bytes)
+    return Attempt(
+        tag=Tag(step=0, load=1.0, phase=Phase.HOLD),
+        index=index,
+        spec=RequestSpec(input_tokens=1, output_tokens=1, prefix_tokens=0, text_seed=0),
+        prompt_words=1,
+        exchange=exchange,
+        due_ns=None,
+        dispatch_ns=now_ns(),
+        clock_offset_ns=0,
+    )
+
+
+class Kept:
+    """A recorder, and what it sent: each row as a dict."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+        self.seen: list[RequestSample] = []
+        self.recorder = Recorder(
+            visit=0, topology="t", repeat=0, send_batch=self._send, on_sample=lambda record, _: self.seen.append(record)
+        )
+
+    def _send(self, packed: bytes) -> None:
+        rows = msgpack.unpackb(packed)["records"]
+        self.rows += [dict(zip(SAMPLE_FIELDS, row, strict=True)) for row in rows]
+
+    def run(self, *attempts: Attempt) -> None:
+        for each in attempts:
+            self.recorder.start(each)
+            self.recorder.end(Ended(attempt=each, failure=None, end_ns=now_ns(), clock_step=False))
+        assert self.recorder.flush(Deadline.after_s(20.0))
+        self.recorder.close()
+
+
+def test_a_response_that_breaks_the_parser_costs_its_own_request_and_no_other() -> None:
+    """Here an exchange whose stamps end before its body does, which the transport never makes."""
+    kept = Kept()
+    whole, short = len(DONE), len(DONE) // 4
+    kept.run(attempt(0, stamped_bytes=whole), attempt(1, stamped_bytes=short), attempt(2, stamped_bytes=whole))
+    assert [row["outcome"] for row in kept.rows] == ["ok", "malformed", "ok"]
+    assert kept.rows[1]["error"] == "the response could not be parsed: IndexError"
+    assert kept.recorder.counters() == {0: {"started": 3, "ok": 2, "failed": 1, "killed": 0}}
+
+
+def test_the_books_of_a_batch_count_its_rows() -> None:
+    kept = Kept()
+    kept.run(*[attempt(index, stamped_bytes=len(DONE)) for index in range(5)])
+    assert len(kept.rows) == len(kept.seen) == kept.recorder.counters()[0]["ok"] == 5
+    assert kept.recorder.batches == 1
