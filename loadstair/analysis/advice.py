@@ -20,6 +20,11 @@ def advice(capacities: Mapping[str, Capacity], comparisons: Sequence[Comparison]
         sentences += [_compared(one, mode) for one in usable]
     else:
         sentences += [_alone(name, one, mode) for name, one in measured.items()]
+    sentences += [
+        f"{name} violates the SLO from {_load(one.slo_violated_load, mode)} on."
+        for name, one in measured.items()
+        if one.slo_violated_load is not None
+    ]
     cut_off = [name for name, one in measured.items() if one.cut_off]
     if cut_off:
         sentences.append(

@@ -6,19 +6,24 @@ Loads are those measured: nothing here lies between two steps.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from loadstair.analysis.bootstrap import Measured
-from loadstair.analysis.estimate import Estimate, Finding, Severity, inverse, scaled
+import numpy as np
+
+from loadstair.analysis.bootstrap import Measured, interval, ratio
+from loadstair.analysis.estimate import Estimate, Finding, inverse, scaled
 from loadstair.analysis.pool import LoadStep
-from loadstair.analysis.verdict import REQUESTS_FAILED
+from loadstair.analysis.verdict import FEW_SAMPLES, REQUESTS_FAILED
 from loadstair.plan.model import Gpus
+from loadstair.samples.record import Outcome
 
 KNEE_GAIN_MIN = 1.3
 """Throughput gained per doubling of the load below which more load is not worth it; 2.0 would be linear scaling."""
+LOG2_KNEE_GAIN = math.log2(KNEE_GAIN_MIN)
 DOUBLED = 2.0
 CUT_OFF = "capacity.cut_off"
 """The finding that says that invalid steps lie above the best valid one."""
+NO_VALID_STEP = Finding.info("capacity.none", "no valid step: nothing can be said of its capacity")
+GONE = (Outcome.REFUSED, Outcome.DISCONNECTED)
 S_PER_HOUR = 3600.0
 MILLION = 1e6
 
@@ -36,15 +41,18 @@ class Capacity:
     saturation_load: float | None
     goodput_load: float | None
     knee_load: float | None
-    """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN."""
+    """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN and stays there."""
     latency_doubling_load: float | None
-    """First step whose median e2e is above twice that of the first step."""
+    """First valid step whose median e2e is above twice that of the first step."""
     failure_load: float | None
     """First step, valid or not, with a failed request."""
+    slo_violated_load: float | None
+    """First valid step that is known to violate a limit of the SLO."""
     slo_capacity_load: float | None
-    """Highest step up to which every step met the SLO's limits."""
+    """Highest step up to which every step is valid and known to meet all of the SLO's limits."""
     recommended_load: float | None
-    """Highest step whose every request succeeded and which met the SLO; without an SLO: before latency doubles."""
+    """Highest step up to which every step is valid, without a failed request and within the SLO as far as that is
+    known; without an SLO: before latency doubles."""
     output_tokens_per_s_per_gpu: Estimate
     usd_per_million_output_tokens: Estimate
     usd_per_million_requests: Estimate
@@ -56,15 +64,18 @@ class Capacity:
         return any(finding.id == CUT_OFF for finding in self.findings)
 
 
-def capacity(steps: Sequence[LoadStep], gpus: Gpus | None) -> Capacity:
+def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Generator) -> Capacity:
     """`steps` of one topology in the order of their load."""
     valid = [step for step in steps if step.valid]
     saturation = max(valid, key=lambda step: step.tokens.value, default=None)
     best = max((step for step in valid if step.good is not None), key=_goodput, default=None)
     tokens = _estimate(saturation.tokens if saturation else None)
     requests = _estimate(saturation.completions if saturation else None)
-    knee, doubling, recommended = knee_load(valid), latency_doubling_load(valid), recommended_load(valid)
+    knee, knee_findings = knee_load(valid, rng)
+    doubling, doubling_findings = latency_doubling_load(steps)
+    recommended, recommended_findings = recommended_load(steps, doubling)
     usd_per_s = None if gpus is None or gpus.usd_per_hour is None else gpus.usd_per_hour * gpus.count / S_PER_HOUR
+    findings = (*knee_findings, *_not_reached(valid, saturation), *doubling_findings, *recommended_findings)
     return Capacity(
         output_tokens_per_s=tokens,
         requests_per_s=requests,
@@ -74,46 +85,119 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None) -> Capacity:
         knee_load=knee,
         latency_doubling_load=doubling,
         failure_load=next((step.load for step in steps if step.failed), None),
-        slo_capacity_load=_last_before_first_failure(valid, lambda step: step.slo_met),
+        slo_violated_load=next((step.load for step in valid if step.slo_met is False), None),
+        slo_capacity_load=_last_of_first(steps, lambda step: step.slo_met is True),
         recommended_load=recommended,
         output_tokens_per_s_per_gpu=Estimate.nothing() if gpus is None else scaled(tokens, 1 / gpus.count),
         usd_per_million_output_tokens=Estimate.nothing() if usd_per_s is None else inverse(tokens, usd_per_s * MILLION),
         usd_per_million_requests=Estimate.nothing() if usd_per_s is None else inverse(requests, usd_per_s * MILLION),
-        findings=(*_findings(valid, saturation, knee, doubling, recommended), *_cut_off(steps, saturation)),
+        findings=(*findings, *_cut_off(steps, saturation)) if valid else (NO_VALID_STEP,),
     )
 
 
-def knee_load(valid: Sequence[LoadStep]) -> float | None:
-    """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN; None if it never does."""
-    for before, after in pairwise(valid):
-        if before.tokens.value <= 0:
+def knee_load(valid: Sequence[LoadStep], rng: np.random.Generator) -> tuple[float | None, tuple[Finding, ...]]:
+    """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN, and stays there.
+
+    The interval of the gain to the next step must lie below it, and the gain to no later step may reach it: one noisy
+    step is no knee. None, with the reason, where there is no such step.
+    """
+    unsure = None
+    for position, before in enumerate(valid[:-1]):
+        gains = [_log2_gain(before, after, rng) for after in valid[position + 1 :]]
+        next_gain = gains[0]
+        if next_gain is None or any(gain is not None and gain.value >= LOG2_KNEE_GAIN for gain in gains):
             continue
-        gain = (after.tokens.value / before.tokens.value) ** (1 / math.log2(after.load / before.load))
-        if gain < KNEE_GAIN_MIN:
-            return before.load
-    return None
+        if next_gain.high < LOG2_KNEE_GAIN:
+            return before.load, ()
+        unsure = before.load if unsure is None else unsure
+    if not valid:
+        return None, ()
+    if unsure is not None:
+        message = (
+            f"throughput seems to level off from load {unsure:g} on, but the interval of its gain still holds "
+            f"{KNEE_GAIN_MIN}: add repeats or lengthen load.hold_s"
+        )
+        return None, (Finding.info("capacity.knee_unsure", message),)
+    message = f"throughput still grew with every step up to load {valid[-1].load:g}: add higher load.steps"
+    return None, (Finding.info("capacity.no_knee", message),)
 
 
-def latency_doubling_load(valid: Sequence[LoadStep]) -> float | None:
-    """The baseline is the first valid step's median e2e."""
-    medians = [(step.load, step.percentile("e2e", "p50")) for step in valid]
-    told = [(load, median.value) for load, median in medians if median is not None]
-    return next((load for load, value in told if value > DOUBLED * told[0][1]), None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gain:
+    """Of throughput per doubling of the load, as log2: 1 is linear scaling."""
+
+    value: float
+    high: float
 
 
-def recommended_load(valid: Sequence[LoadStep]) -> float | None:
-    if any(step.slo for step in valid):
-        good = [step.load for step in valid if step.slo_met and not step.failed]
-    else:
-        doubling = latency_doubling_load(valid)
-        good = [step.load for step in valid if not step.failed and (doubling is None or step.load < doubling)]
-    return max(good, default=None)
+def _log2_gain(before: LoadStep, after: LoadStep, rng: np.random.Generator) -> _Gain | None:
+    """None where one of the two has no throughput."""
+    gained = ratio(after.tokens, before.tokens, rng)
+    if gained is None:
+        return None
+    log_loads = math.log(after.load / before.load)
+    return _Gain(value=math.log(gained.value) / log_loads, high=interval(gained.log_draws)[1] / log_loads)
 
 
-def _last_before_first_failure(valid: Sequence[LoadStep], met: Callable[[LoadStep], bool | None]) -> float | None:
+def latency_doubling_load(steps: Sequence[LoadStep]) -> tuple[float | None, tuple[Finding, ...]]:
+    """The first valid step whose median e2e is above twice that of the first step.
+
+    None where none is, and where the first step is invalid: a higher step as the baseline would put it too high.
+    """
+    baseline = steps[0].percentile("e2e", "p50") if steps and steps[0].valid else None
+    if not steps:
+        return None, ()
+    if baseline is None:
+        message = f"no median latency of the first step, load {steps[0].load:g}, to compare with: repeat that step"
+        return None, (Finding.info("capacity.no_baseline", message),)
+    for step in steps:
+        median = step.percentile("e2e", "p50")
+        if step.valid and median is not None and median.value > DOUBLED * baseline.value:
+            return step.load, ()
+    highest = max(step.load for step in steps if step.valid)
+    message = f"median latency did not double up to load {highest:g}"
+    return None, (Finding.info("capacity.no_doubling", message),)
+
+
+def recommended_load(steps: Sequence[LoadStep], doubling: float | None) -> tuple[float | None, tuple[Finding, ...]]:
+    """The highest step up to which all are valid, no request failed, and no limit of the SLO is known to be violated.
+
+    Without an SLO: and which lies before the latency doubles. Limits that too few samples left unchecked are named.
+    """
+    has_slo = any(step.slo for step in steps)
+
+    def good(step: LoadStep) -> bool:
+        if step.failed:
+            return False
+        return step.slo_met is not False if has_slo else doubling is None or step.load < doubling
+
+    found = _last_of_first(steps, good)
+    if found is None:
+        wanted = "within the SLO" if has_slo else "before the latency doubled"
+        message = f"the first step is not valid with every request succeeding {wanted}: start lower, or see its reasons"
+        return None, (Finding.info("capacity.no_recommendation", message),)
+    return found, _unchecked([step for step in steps if step.load <= found])
+
+
+def _unchecked(recommended: Sequence[LoadStep]) -> tuple[Finding, ...]:
+    """The limits that the samples were too few for, by the loads where they were."""
+    loads: dict[str, list[str]] = {}
+    for step in recommended:
+        for limit in step.slo:
+            if limit.met is None:
+                loads.setdefault(limit.name, []).append(f"{step.load:g}")
+    if not loads:
+        return ()
+    limits = "; ".join(f"{name} at load {', '.join(where)}" for name, where in loads.items())
+    message = f"too few samples to check {limits}, taken as met for the recommended load: lengthen load.hold_s"
+    return (Finding.warning("capacity.slo_unchecked", message),)
+
+
+def _last_of_first(steps: Sequence[LoadStep], good: Callable[[LoadStep], bool]) -> float | None:
+    """The load of the last step before the first that is invalid or not good; None if that is the first."""
     last = None
-    for step in valid:
-        if not met(step):
+    for step in steps:
+        if not (step.valid and good(step)):
             break
         last = step.load
     return last
@@ -139,47 +223,19 @@ def _cut_off(steps: Sequence[LoadStep], saturation: LoadStep | None) -> tuple[Fi
         return ()
     loads = ", ".join(f"{load:g}" for load in hidden)
     message = f"invalid at load {loads}, above its best valid step: the capacity may lie higher; repeat those steps"
-    return (Finding(id=CUT_OFF, severity=Severity.WARNING, message=message),)
+    return (Finding.warning(CUT_OFF, message),)
 
 
 def _failed_only(step: LoadStep) -> bool:
-    return {finding.id for finding in step.reasons} == {REQUESTS_FAILED}
+    """Invalid because the server answered with errors or too late, be it every time: that is its limit. A server that
+    could not be reached, or hung up, may simply have died."""
+    gone = sum(visit.step.outcomes_all[outcome] for visit in step.visits for outcome in GONE)
+    reasons = {finding.id for finding in step.reasons}
+    return not gone and REQUESTS_FAILED in reasons and reasons <= {REQUESTS_FAILED, FEW_SAMPLES}
 
 
-def _findings(
-    valid: Sequence[LoadStep],
-    saturation: LoadStep | None,
-    knee: float | None,
-    doubling: float | None,
-    recommended: float | None,
-) -> tuple[Finding, ...]:
-    def info(id_: str, message: str) -> Finding:
-        return Finding(id=id_, severity=Severity.INFO, message=message)
-
-    if saturation is None:
-        return (info("capacity.none", "no valid step: nothing can be said of its capacity"),)
-    findings = []
-    if knee is None:
-        findings.append(
-            info(
-                "capacity.no_knee",
-                f"throughput still grew with every step up to load {valid[-1].load:g}: add higher load.steps",
-            ),
-        )
-    if saturation is valid[-1] and len(valid) > 1:
-        findings.append(
-            info(
-                "capacity.not_reached",
-                f"the highest throughput is that of the highest load, {saturation.load:g}: the plateau may lie above",
-            ),
-        )
-    if doubling is None:
-        findings.append(info("capacity.no_doubling", f"median latency did not double up to load {valid[-1].load:g}"))
-    if recommended is None:
-        findings.append(
-            info(
-                "capacity.no_recommendation",
-                "no step had every request succeed within the SLO: start lower or relax slo",
-            )
-        )
-    return tuple(findings)
+def _not_reached(valid: Sequence[LoadStep], saturation: LoadStep | None) -> tuple[Finding, ...]:
+    if saturation is None or saturation is not valid[-1] or len(valid) == 1:
+        return ()
+    message = f"the highest throughput is that of the highest load, {saturation.load:g}: the plateau may lie above"
+    return (Finding.info("capacity.not_reached", message),)

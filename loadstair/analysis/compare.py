@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from loadstair.analysis.bootstrap import Measured, Ratio, interval, ratio
-from loadstair.analysis.estimate import Estimate, Finding, Severity, inverse, scaled
+from loadstair.analysis.estimate import Estimate, Finding, inverse, scaled
 from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.pool import LoadStep
 from loadstair.plan.model import Gpus
@@ -126,13 +126,13 @@ def crossover(
     told = [(load, one) for load, one in ratios.items() if one is not None]
     if len(told) < 2:
         return Estimate.nothing(len(told)), (
-            _info("crossover.few", f"fewer than two loads valid on both sides: no crossover of {what}"),
+            Finding.info("crossover.few", f"fewer than two loads valid on both sides: no crossover of {what}"),
         )
     log_loads = np.log(np.array([load for load, _ in told]))
     point = _crossing(log_loads, np.log(np.array([[one.value for _, one in told]])))[0]
     if math.isnan(point):
         message = f"the difference in {what} keeps its sign from load {told[0][0]:g} to {told[-1][0]:g}: no crossover"
-        return Estimate.nothing(len(told)), (_info("crossover.none", message),)
+        return Estimate.nothing(len(told)), (Finding.info("crossover.none", message),)
     # Shuffled, so that the n-th draws of two loads do not belong together by their order.
     draws = np.stack([rng.permutation(one.log_draws) for _, one in told], axis=1)
     crossings = _crossing(log_loads, draws)
@@ -143,7 +143,7 @@ def crossover(
             f"a crossover of {what} near load {value:.3g} shows in {len(found) / len(crossings):.0%} of the resamples "
             "only: it may be noise; add repeats"
         )
-        return Estimate(value=value, low=None, high=None, n=len(told)), (_warning("crossover.unsure", message),)
+        return Estimate(value=value, low=None, high=None, n=len(told)), (Finding.warning("crossover.unsure", message),)
     low, high = (math.exp(end) for end in interval(found))
     return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(told)), ()
 
@@ -164,7 +164,7 @@ def _no_capacity(cut_off: list[str]) -> tuple[Finding, ...]:
     if not cut_off:
         return ()
     message = f"no comparison at capacity: the steps above the best of {' and '.join(cut_off)} are invalid; repeat them"
-    return (_warning("compare.cut_off", message),)
+    return (Finding.warning("compare.cut_off", message),)
 
 
 def _tokens(steps: Mapping[float, LoadStep]) -> ByLoad:
@@ -211,11 +211,3 @@ def _known_ratio(other: Gpus | None, first: Gpus | None, *, per_dollar: bool) ->
 
 def _estimate(one: Ratio | None) -> Estimate:
     return Estimate.nothing() if one is None else one.estimate()
-
-
-def _info(id_: str, message: str) -> Finding:
-    return Finding(id=id_, severity=Severity.INFO, message=message)
-
-
-def _warning(id_: str, message: str) -> Finding:
-    return Finding(id=id_, severity=Severity.WARNING, message=message)

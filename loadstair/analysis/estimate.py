@@ -19,6 +19,18 @@ class Finding:
     message: str
     """One line: what was seen, and what to do."""
 
+    @classmethod
+    def invalid(cls, id_: str, message: str) -> "Finding":
+        return cls(id=id_, severity=Severity.INVALID, message=message)
+
+    @classmethod
+    def warning(cls, id_: str, message: str) -> "Finding":
+        return cls(id=id_, severity=Severity.WARNING, message=message)
+
+    @classmethod
+    def info(cls, id_: str, message: str) -> "Finding":
+        return cls(id=id_, severity=Severity.INFO, message=message)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:

@@ -99,7 +99,7 @@ def pool_load(visits: tuple[JudgedStep, ...], slo: Slo | None, rng: np.random.Ge
         slo=limits,
         slo_met=slo_met(limits),
         reasons=() if valid else _told_once(visits, Severity.INVALID),
-        warnings=(*_excluded(visits, bool(valid)), *_warnings(visits, latency["ttft"].n)),
+        warnings=(*_excluded(visits, bool(valid)), *_warnings(visits, latency["ttft"].n), *_unchecked(limits)),
     )
 
 
@@ -118,19 +118,17 @@ def latency_estimates(step: LoadStep, metric: str) -> dict[str, Estimate]:
 
 def _unbounded(percentile: str, n: int) -> Finding:
     needed = enough_to_bound(QUANTILES[percentile])
-    return Finding(
-        id="samples.interval",
-        severity=Severity.INFO,
-        message=f"a {percentile} needs {needed} samples for an interval, there are {n}: lengthen load.hold_s",
+    return Finding.info(
+        "samples.interval",
+        f"a {percentile} needs {needed} samples for an interval, there are {n}: lengthen load.hold_s",
     )
 
 
 def _too_few(percentile: str, n: int) -> Finding:
     needed = enough_for(QUANTILES[percentile])
-    return Finding(
-        id="samples.percentile",
-        severity=Severity.WARNING,
-        message=f"a {percentile} needs {needed} samples, there are {n}: lengthen load.hold_s or add repeats",
+    return Finding.warning(
+        "samples.percentile",
+        f"a {percentile} needs {needed} samples, there are {n}: lengthen load.hold_s or add repeats",
     )
 
 
@@ -161,15 +159,22 @@ def _excluded(visits: tuple[JudgedStep, ...], any_valid: bool) -> tuple[Finding,
     if not any_valid:
         return ()
     return tuple(
-        Finding(
-            id="repeat.excluded",
-            severity=Severity.WARNING,
-            message=f"repeat {visit.step.visit.repeat} is left out: "
+        Finding.warning(
+            "repeat.excluded",
+            f"repeat {visit.step.visit.repeat} is left out: "
             + "; ".join(finding.message for finding in visit.findings if finding.severity is Severity.INVALID),
         )
         for visit in visits
         if not visit.valid
     )
+
+
+def _unchecked(limits: tuple[LimitResult, ...]) -> tuple[Finding, ...]:
+    names = [limit.name for limit in limits if limit.met is None]
+    if not names:
+        return ()
+    message = f"too few samples to check the SLO's {', '.join(names)}: lengthen load.hold_s or add repeats"
+    return (Finding.warning("slo.unchecked", message),)
 
 
 def _warnings(visits: tuple[JudgedStep, ...], pooled_requests: int) -> tuple[Finding, ...]:

@@ -4,16 +4,19 @@ from statistics import fmean
 
 from loadstair.analysis.pool import LoadStep
 from loadstair.analysis.summary import Summary
+from loadstair.plan.model import LoadMode
 
 BYTES_PER_MB = 1e6
 
 
 def results_json(summary: Summary) -> list[dict[str, object]]:
     """Invalid steps are listed too: `errors` then carries the reasons."""
-    return [_record(name, step) for name, topology in summary.topologies.items() for step in topology.steps]
+    return [
+        _record(name, step, summary.mode) for name, topology in summary.topologies.items() for step in topology.steps
+    ]
 
 
-def _record(topology: str, step: LoadStep) -> dict[str, object]:
+def _record(topology: str, step: LoadStep, mode: LoadMode) -> dict[str, object]:
     inputs = [one.input_tokens_mean for one in step.pooled if one.input_tokens_mean is not None]
     asked = [one.output_tokens_asked_max for one in step.pooled if one.output_tokens_asked_max is not None]
     memory = [
@@ -23,7 +26,7 @@ def _record(topology: str, step: LoadStep) -> dict[str, object]:
     ]
     return {
         "test_id": f"{topology}-{step.load:g}",
-        "concurrent_requests": round(fmean(one.in_flight_mean for one in step.pooled), 2),
+        "concurrent_requests": int(step.load) if mode is LoadMode.CLOSED else _in_flight(step),
         "input_tokens": round(fmean(inputs)) if inputs else None,
         "max_output_tokens": max(asked, default=None),
         "results": {
@@ -36,6 +39,11 @@ def _record(topology: str, step: LoadStep) -> dict[str, object]:
             "errors": [*(finding.message for finding in step.reasons), *_failures(step)],
         },
     }
+
+
+def _in_flight(step: LoadStep) -> float:
+    """In an open loop the load is a rate; how many were under way at a time is what was seen."""
+    return round(fmean(one.in_flight_mean for one in step.pooled), 2)
 
 
 def _mean(step: LoadStep, metric: str) -> float | None:

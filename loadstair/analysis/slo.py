@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from loadstair.analysis.bootstrap import enough_for
 from loadstair.analysis.latency import BoolArray, FloatArray, e2e_ms, tpot_ms, ttft_ms
 from loadstair.plan.model import Slo
 
@@ -23,11 +24,17 @@ class RequestLimits:
 
 
 def request_limits(slo: Slo) -> RequestLimits:
-    """Of several percentiles of a metric, the highest: the lower ones allow more than half of the requests beyond."""
+    """Of several percentiles of a metric, the highest: the lower ones allow more than half of the requests beyond.
+
+    Without a TPOT limit that of the ITL holds for a request's TPOT, which is the mean of its own gaps: a single gap
+    is no property of a request, and goodput must not leave the limit out.
+    """
+    tpot_ms = _highest(slo.tpot_ms_p50, slo.tpot_ms_p90, slo.tpot_ms_p99)
+    itl_ms = _highest(slo.itl_ms_p50, slo.itl_ms_p90, slo.itl_ms_p99)
     e2e_s = slo.e2e_s_max if slo.e2e_s_max is not None else _highest(slo.e2e_s_p50, slo.e2e_s_p90, slo.e2e_s_p99)
     return RequestLimits(
         ttft_ms=_highest(slo.ttft_ms_p50, slo.ttft_ms_p90, slo.ttft_ms_p99),
-        tpot_ms=_highest(slo.tpot_ms_p50, slo.tpot_ms_p90, slo.tpot_ms_p99),
+        tpot_ms=tpot_ms if tpot_ms is not None else itl_ms,
         e2e_ms=None if e2e_s is None else e2e_s * MS_PER_S,
     )
 
@@ -54,13 +61,15 @@ class LimitResult:
     """In the unit that the name says."""
     share_beyond: float | None
     met: bool | None
+    """None where there are too few samples to tell."""
 
 
 def limit_results(slo: Slo, values_ms: Mapping[str, FloatArray], error_rate: float | None) -> tuple[LimitResult, ...]:
     """`values_ms`: pooled samples by metric (ttft, itl, tpot, e2e).
 
-    A percentile's limit is met when no larger share of the samples than the percentile allows lies beyond it: this
-    says the same as comparing the percentile, and also works below the samples that a percentile is told from.
+    A percentile's limit is met when no larger share of the samples than the percentile allows lies beyond it. With
+    fewer samples than the percentile is told from it is never known to be met, and violated only if more lie beyond
+    than it would allow had all the missing samples been within.
     """
     results = []
     for metric, unit, factor in (("ttft", "ms", 1.0), ("itl", "ms", 1.0), ("tpot", "ms", 1.0), ("e2e", "s", MS_PER_S)):
@@ -68,9 +77,9 @@ def limit_results(slo: Slo, values_ms: Mapping[str, FloatArray], error_rate: flo
             limit: float | None = getattr(slo, f"{metric}_{unit}_{percentile}")
             if limit is not None:
                 name = f"{metric}_{unit}_{percentile}"
-                results.append(_limit_result(name, limit, values_ms[metric], limit * factor, 1 - quantile))
+                results.append(_limit_result(name, limit, values_ms[metric], limit * factor, quantile))
     if slo.e2e_s_max is not None:
-        results.append(_limit_result("e2e_s_max", slo.e2e_s_max, values_ms["e2e"], slo.e2e_s_max * MS_PER_S, 0.0))
+        results.append(_limit_result("e2e_s_max", slo.e2e_s_max, values_ms["e2e"], slo.e2e_s_max * MS_PER_S, None))
     if slo.error_rate_max is not None:
         met = None if error_rate is None else error_rate <= slo.error_rate_max
         results.append(LimitResult(name="error_rate_max", limit=slo.error_rate_max, share_beyond=error_rate, met=met))
@@ -78,17 +87,27 @@ def limit_results(slo: Slo, values_ms: Mapping[str, FloatArray], error_rate: flo
 
 
 def slo_met(results: tuple[LimitResult, ...]) -> bool | None:
-    """None where no limit could be judged, or none was given."""
-    judged = [result.met for result in results if result.met is not None]
-    return all(judged) if judged else None
+    """False as soon as one limit is violated; None where none is but one is not known, or none was given."""
+    if any(result.met is False for result in results):
+        return False
+    return True if results and all(result.met for result in results) else None
 
 
-def _limit_result(name: str, limit: float, values_ms: FloatArray, limit_ms: float, allowed: float) -> LimitResult:
-    if len(values_ms) == 0:
+def _limit_result(
+    name: str, limit: float, values_ms: FloatArray, limit_ms: float, quantile: float | None
+) -> LimitResult:
+    """`quantile` None: no value may lie beyond."""
+    n = len(values_ms)
+    if n == 0:
         return LimitResult(name=name, limit=limit, share_beyond=None, met=None)
-    beyond = float((values_ms > limit_ms).mean())
+    beyond = int((values_ms > limit_ms).sum())
+    needed = 1 if quantile is None else enough_for(quantile)
+    allowed = 0.0 if quantile is None else 1 - quantile
     # 1 - 0.99 is a little above 0.01 in floating point; a share is a multiple of 1/n, so this cannot blur two shares.
-    return LimitResult(name=name, limit=limit, share_beyond=beyond, met=beyond <= allowed + 1e-12)
+    met: bool | None = beyond / max(n, needed) <= allowed + 1e-12
+    if met and n < needed:
+        met = None
+    return LimitResult(name=name, limit=limit, share_beyond=beyond / n, met=met)
 
 
 def _highest(p50: float | None, p90: float | None, p99: float | None) -> float | None:

@@ -63,7 +63,10 @@ class VisitStep:
     """Requests of the hold by who served them; empty where no balancer says."""
     token_deviation_median: float | None
     """|output tokens - asked| / asked of ok requests of the hold; None where the server did not count."""
+    input_deviation_median: float | None
+    """|input tokens - asked| / asked, as the one above."""
     input_tokens_mean: float | None
+    input_tokens_asked_mean: float | None
     output_tokens_asked_max: int | None
     meanwhile: Meanwhile
 
@@ -111,11 +114,10 @@ def _measure_step(
     hold = step.take(np.flatnonzero((step.requests["phase"] == Phase.HOLD).to_numpy(dtype=bool)))
     timed = hold.take(latency.latency_rows(hold))
     gaps = latency.itl_gaps(timed)
-    counted = timed.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
-    asked = latency.int_column(timed.requests, "output_tokens_asked")
-    told = ~np.isnan(counted) & (asked > 0)
-    deviations = np.abs(counted[told] - asked[told]) / asked[told]
+    output_asked = latency.int_column(timed.requests, "output_tokens_asked")
     inputs = timed.requests["input_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
+    inputs_known = ~np.isnan(inputs)
+    input_asked = timed.requests["input_tokens_asked"].to_numpy(dtype=np.float64)
     return VisitStep(
         visit=visit,
         record=record,
@@ -132,11 +134,25 @@ def _measure_step(
         upstreams={
             str(name): int(count) for name, count in hold.requests["upstream"].value_counts().sort_index().items()
         },
-        token_deviation_median=float(np.median(deviations)) if len(deviations) else None,
-        input_tokens_mean=float(np.nanmean(inputs)) if (~np.isnan(inputs)).any() else None,
-        output_tokens_asked_max=int(asked.max()) if len(asked) else None,
+        token_deviation_median=_deviation_median(timed, "output_tokens"),
+        input_deviation_median=_deviation_median(timed, "input_tokens"),
+        input_tokens_mean=_mean(inputs[inputs_known]),
+        input_tokens_asked_mean=_mean(input_asked[inputs_known]),
+        output_tokens_asked_max=int(output_asked.max()) if len(output_asked) else None,
         meanwhile=in_window(telemetry, visit.topology, window),
     )
+
+
+def _deviation_median(timed: Samples, counted: str) -> float | None:
+    """Median of |counted - asked| / asked over the requests whose server counted."""
+    have = timed.requests[counted].to_numpy(dtype=np.float64, na_value=np.nan)
+    asked = latency.int_column(timed.requests, f"{counted}_asked")
+    told = ~np.isnan(have) & (asked > 0)
+    return float(np.median(np.abs(have[told] - asked[told]) / asked[told])) if told.any() else None
+
+
+def _mean(values: FloatArray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _latencies(timed: Samples, gaps: latency.Gaps) -> dict[str, Blocked]:

@@ -1,7 +1,7 @@
 """From a run's files to its summary: every number of the report, with its interval and its findings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from loadstair.analysis.slo import RequestLimits, request_limits
 from loadstair.analysis.step import measure_visit
 from loadstair.analysis.summary_values import comparison_values, finding_values, threshold_values, topology_values
 from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
-from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit
+from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
 from loadstair.plan.model import Gpus, LoadMode, Plan
 from loadstair.plan.threshold import parse_threshold
 from loadstair.samples.frame import Samples, Telemetry
@@ -67,6 +67,8 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         for topology in plan.topologies
     }
     first, *others = topologies.values()
+    unequal = () if plan.compare_unequal else tuple(other for other in others if _unequal(first, other))
+    others = [other for other in others if other not in unequal]
     comparisons = tuple(compare(_side(first), _side(other), rng) for other in others)
     values = {
         "topologies": {name: topology_values(one.steps, one.capacity, one.gpus) for name, one in topologies.items()},
@@ -79,7 +81,12 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         comparisons=comparisons,
         thresholds=tuple(judge_threshold(parse_threshold(text), values) for text in plan.thresholds),
         diagnosis=(),
-        findings=(*_ending(run), *judge_plan(plan.workload, plan.load)),
+        findings=(
+            *_ending(run),
+            *judge_plan(plan.workload, plan.load),
+            *unchecked_books(run.visits),
+            *(_not_compared(first, other) for other in unequal),
+        ),
         advice=advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),
     )
 
@@ -119,12 +126,13 @@ def _judge(
 ) -> list[JudgedStep]:
     own = samples.take(np.flatnonzero((samples.requests["visit"] == visit.visit).to_numpy(dtype=bool)))
     shared = judge_visit(visit, own)
-    judged: list[JudgedStep] = []
-    workers_before = None
-    for step in measure_visit(visit, own, telemetry, limits):
-        judged.append(JudgedStep(step=step, findings=(*judge_step(step, plan, workers_before), *shared)))
-        workers_before = step.record.workers
-    return judged
+    if any(step.workers_lost for step in visit.steps):
+        # A lost worker's records explain the difference, and the loss invalidates the steps from there on by itself.
+        shared = tuple(replace(finding, severity=Severity.WARNING) for finding in shared)
+    return [
+        JudgedStep(step=step, findings=(*judge_step(step, plan), *shared))
+        for step in measure_visit(visit, own, telemetry, limits)
+    ]
 
 
 def _topology(
@@ -139,7 +147,23 @@ def _topology(
     steps = tuple(
         pool_load(tuple(one for one in judged if one.step.record.load == load), plan.slo, rng) for load in loads
     )
-    return TopologySummary(name=name, kind=kind, gpus=gpus, steps=steps, capacity=capacity(steps, gpus))
+    return TopologySummary(name=name, kind=kind, gpus=gpus, steps=steps, capacity=capacity(steps, gpus, rng))
+
+
+def _unequal(first: TopologySummary, other: TopologySummary) -> bool:
+    """Whether both GPUs are known and differ in number or type: more hardware is no better arrangement of it."""
+    if first.gpus is None or other.gpus is None:
+        return False
+    return (first.gpus.type.lower(), first.gpus.count) != (other.gpus.type.lower(), other.gpus.count)
+
+
+def _not_compared(first: TopologySummary, other: TopologySummary) -> Finding:
+    mine, theirs = (f"{gpus.count} × {gpus.type}" for gpus in (first.gpus, other.gpus) if gpus is not None)
+    return Finding.warning(
+        "compare.unequal",
+        f"{other.name} ({theirs}) and {first.name} ({mine}) have different GPUs and are not compared; "
+        "set compare_unequal: true to compare them all the same",
+    )
 
 
 def _side(topology: TopologySummary) -> Side:
@@ -147,10 +171,11 @@ def _side(topology: TopologySummary) -> Side:
 
 
 def _ending(run: RunRecord) -> tuple[Finding, ...]:
-    warnings = [Finding(id="run.warning", severity=Severity.WARNING, message=message) for message in run.warnings]
+    warnings = [Finding.warning("run.warning", message) for message in run.warnings]
     if run.ending is not Ending.COMPLETE:
         why = f": {run.ending_message}" if run.ending_message else ""
-        ending = run.ending.value.replace("_", " ")
+        killed = run.ending is Ending.RUNNING
+        ending = "killed, or still measuring" if killed else run.ending.value.replace("_", " ")
         message = f"the run did not complete ({ending}){why}; what was measured until then is shown"
-        warnings.insert(0, Finding(id="run.incomplete", severity=Severity.WARNING, message=message))
+        warnings.insert(0, Finding.warning("run.incomplete", message))
     return tuple(warnings)

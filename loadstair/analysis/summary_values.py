@@ -146,6 +146,7 @@ def _capacity_values(one: Capacity) -> Values:
         "latency_doubling_load": one.latency_doubling_load,
         "failure_load": one.failure_load,
         "slo_capacity_load": one.slo_capacity_load,
+        "slo_violated_load": one.slo_violated_load,
         "recommended_load": one.recommended_load,
         "output_tokens_per_s_per_gpu": estimate_values(one.output_tokens_per_s_per_gpu),
         "usd_per_million_output_tokens": estimate_values(one.usd_per_million_output_tokens),

@@ -54,15 +54,20 @@ class TokenArrivals:
 
 
 def token_arrivals(samples: Samples) -> TokenArrivals:
-    """Tokens of an arrival: as its chunk says; else its share of `usage` where that counts more tokens than chunks
-    came; else one."""
+    """Tokens of an arrival: as its chunk says, 0 included, where any chunk of its request says; else an equal share of
+    what `usage` counts for the request, be it more or less than one; else one.
+
+    Less than one where a server sends a token's text in several chunks. A `usage` of 0 for text that came is no count.
+    """
     chunks = np.diff(samples.offsets)
     counted = samples.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where((chunks > 0) & (counted > chunks), counted / chunks, 1.0)
+        share = np.where((chunks > 0) & (counted > 0), counted / chunks, 1.0)
     tokens = np.repeat(share, chunks)
     if samples.chunk_tokens is not None:
-        tokens = np.where(samples.chunk_tokens > 0, samples.chunk_tokens, tokens)
+        request = np.repeat(np.arange(len(samples)), chunks)
+        said = np.bincount(request, weights=samples.chunk_tokens, minlength=len(samples)) > 0
+        tokens = np.where(said[request], samples.chunk_tokens, tokens)
     order = np.argsort(samples.arrivals_ns, kind="stable")
     return TokenArrivals(time_ns=samples.arrivals_ns[order], tokens=tokens[order])
 

@@ -3,7 +3,7 @@
 Reasons and warnings are findings; a finding's message says what was seen and what to do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,20 +21,21 @@ LATENESS_SHARE_MAX = 0.10
 OK_REQUESTS_MIN = 5
 ERROR_RATE_MAX = 0.01
 TOKEN_DEVIATION_MAX = 0.02
+INPUT_DEVIATION_MAX = 0.10
 TOKEN_COUNT_TOLERANCE = 0.005
 """Of the server's own output tokens: engines count the end-of-sequence token differently."""
 REQUESTS_FAILED = "requests.failed"
+FEW_SAMPLES = "samples.few"
 FEW_FOR_P99 = "samples.p99"
 READ_LAG_NS_MAX = 20 * NS_PER_MS
 CPU_PERCENT_MAX = 90.0
 
 
-def judge_step(step: VisitStep, plan: Plan, workers_before: tuple[str, ...] | None) -> tuple[Finding, ...]:
-    """`workers_before`: of the visit's previous step; None for its first."""
+def judge_step(step: VisitStep, plan: Plan) -> tuple[Finding, ...]:
     return (
         *_generator(step),
         *_engine(step),
-        *_workers(step, workers_before),
+        *_workers(step),
         *_books(step),
         *_requests(step, plan),
         *_clock(step),
@@ -46,41 +47,33 @@ def is_valid(findings: tuple[Finding, ...]) -> bool:
     return not any(finding.severity is Severity.INVALID for finding in findings)
 
 
-def _invalid(id_: str, message: str) -> Finding:
-    return Finding(id=id_, severity=Severity.INVALID, message=message)
-
-
-def _warning(id_: str, message: str) -> Finding:
-    return Finding(id=id_, severity=Severity.WARNING, message=message)
-
-
 def _generator(step: VisitStep) -> Iterator[Finding]:
     stamping = step.stamping
     if stamping.chunks:
         late = stamping.bunched_late / stamping.chunks
         others = (stamping.bunched - stamping.bunched_late) / stamping.chunks
         if late > BUNCHED_SHARE_MAX:
-            yield _invalid(
+            yield Finding.invalid(
                 "generator.saturated",
                 f"the load generator was too slow: its own late reads merged {late:.1%} of the tokens "
                 f"(at most {BUNCHED_SHARE_MAX:.0%}); add workers or hosts",
             )
         if others > BUNCHED_SHARE_MAX:
-            yield _warning(
+            yield Finding.warning(
                 "stream.bunched",
                 f"{others:.1%} of the tokens came merged with others from the server or a proxy; ITL has gaps of 0 and "
                 "long ones: look at proxy buffering and multi-token chunks",
             )
     lag = stamping.read_lag_ns_p99
     if lag is not None and lag > READ_LAG_NS_MAX:
-        yield _warning(
+        yield Finding.warning(
             "generator.read_lag",
             f"reads came up to {lag / NS_PER_MS:.0f} ms (p99) after the kernel's stamps; stamps stay true, but the "
             "generator is near its limit: add workers",
         )
     cpu = step.meanwhile.generator_cpu_percent
     if cpu is not None and cpu > CPU_PERCENT_MAX:
-        yield _warning(
+        yield Finding.warning(
             "generator.cpu",
             f"the busiest worker used {cpu:.0f} % of a core; stamps stay true, but add workers before going higher",
         )
@@ -89,55 +82,64 @@ def _generator(step: VisitStep) -> Iterator[Finding]:
 def _engine(step: VisitStep) -> Iterator[Finding]:
     lateness = step.meanwhile.step_lateness
     if lateness is not None and lateness.lateness_s > LATENESS_SHARE_MAX * lateness.planned_s:
-        yield _invalid(
+        yield Finding.invalid(
             "simserver.late",
             f"the simulated engine was late against its own plan: {lateness.lateness_s * 1e3:.2f} ms a step of "
             f"{lateness.planned_s * 1e3:.2f} ms; this machine is too busy: use fewer users or a larger machine",
         )
 
 
-def _workers(step: VisitStep, before: tuple[str, ...] | None) -> Iterator[Finding]:
+def _workers(step: VisitStep) -> Iterator[Finding]:
     if step.record.workers_lost:
-        yield _invalid(
+        yield Finding.invalid(
             "workers.lost",
-            f"lost during the step: {', '.join(step.record.workers_lost)}; its load was not what the step says",
-        )
-    if before is not None and set(before) != set(step.record.workers):
-        yield _invalid(
-            "workers.changed",
-            f"the set of workers changed from {len(before)} to {len(step.record.workers)}: "
-            "steps of different generators do not compare",
+            f"lost by the end of the step: {', '.join(step.record.workers_lost)}; the load was not what the step says",
         )
 
 
 def _books(step: VisitStep) -> Iterator[Finding]:
-    """The rows that arrived against the workers' own books."""
+    """The rows that arrived against the workers' own books.
+
+    After an orderly drain both are final and must be equal. The books of a visit that broke off are those of the
+    step's end: requests of its tail may have been under way, and their rows may have come with a later step's, so
+    there may be more rows than were counted, never fewer.
+    """
+    final = step.visit.drained
     rows = step.outcomes_all
     books = step.record.counters
+    ended = books.ok + books.failed + books.killed
     failed = sum(rows.values()) - rows[Outcome.OK] - rows[Outcome.KILLED]
-    pairs = (
-        ("started", sum(rows.values()), books.started),
+    pairs = [
         ("ok", rows[Outcome.OK], books.ok),
         ("failed", failed, books.failed),
         ("killed", rows[Outcome.KILLED], books.killed),
-    )
-    wrong = [f"{name} {have} recorded, {told} counted" for name, have, told in pairs if have != told]
+    ]
+    if final:
+        pairs.insert(0, ("started", sum(rows.values()), books.started))
+    wrong = [
+        f"{name} {have} recorded, {told} counted"
+        for name, have, told in pairs
+        if have < told or (final and have > told)
+    ]
     if wrong:
-        yield _invalid(
+        yield Finding.invalid(
             "counts.workers",
             f"the records do not match the workers' counts ({'; '.join(wrong)}): records were lost; see log/",
         )
-    if books.started != books.ok + books.failed + books.killed:
-        yield _invalid(
+    if final and books.started != ended:
+        yield Finding.invalid("counts.open", f"{books.started} requests started, {ended} ended: some were lost")
+    elif books.started > ended:
+        yield Finding.warning(
             "counts.open",
-            f"{books.started} requests started, {books.ok + books.failed + books.killed} ended: some were lost",
+            f"the visit broke off: of {books.started} requests {books.started - ended} were under way when the step's "
+            "books were closed; whether they are all recorded is not known",
         )
 
 
 def _requests(step: VisitStep, plan: Plan) -> Iterator[Finding]:
     if step.ok < OK_REQUESTS_MIN:
-        yield _invalid(
-            "samples.few",
+        yield Finding.invalid(
+            FEW_SAMPLES,
             f"{step.ok} requests of the hold succeeded, {OK_REQUESTS_MIN} are needed"
             + ("" if step.failed else ": lengthen load.hold_s"),
         )
@@ -150,18 +152,18 @@ def _requests(step: VisitStep, plan: Plan) -> Iterator[Finding]:
             for name, count in step.outcomes.items()
             if count and name not in (Outcome.OK, Outcome.KILLED)
         )
-        yield _invalid(
+        yield Finding.invalid(
             REQUESTS_FAILED, f"{step.failed} of {step.finished} requests failed ({kinds}); at most {limit:.1%} may"
         )
     if not step.record.tail_complete:
-        yield _invalid(
+        yield Finding.invalid(
             "tail.incomplete",
             "requests of the hold were still under way when load.tail_s_max passed: the slowest are missing; raise it",
         )
 
 
 def few_for_p99(requests: int) -> Finding:
-    return _warning(
+    return Finding.warning(
         FEW_FOR_P99,
         f"{requests} requests in the hold, a p99 needs {enough_for(0.99)}: lengthen load.hold_s or add repeats",
     )
@@ -169,13 +171,13 @@ def few_for_p99(requests: int) -> Finding:
 
 def _clock(step: VisitStep) -> Iterator[Finding]:
     if step.stamping.clock_steps:
-        yield _invalid(
+        yield Finding.invalid(
             "clock.step",
             f"the wall clock was stepped in {step.stamping.clock_steps} requests; stop the time service meanwhile",
         )
     if StampClock.READ in step.stamping.clocks:
         what = "some" if len(step.stamping.clocks) > 1 else "all"
-        yield _warning(
+        yield Finding.warning(
             "clock.read",
             f"{what} requests have read times instead of kernel stamps: their error is as large as the worker was busy",
         )
@@ -184,14 +186,22 @@ def _clock(step: VisitStep) -> Iterator[Finding]:
 def _sizes(step: VisitStep, plan: Plan) -> Iterator[Finding]:
     deviation = step.token_deviation_median
     if plan.workload.ignore_eos and deviation is not None and deviation > TOKEN_DEVIATION_MAX:
-        yield _invalid(
+        yield Finding.invalid(
             "tokens.off",
             f"responses are off by {deviation:.0%} of the tokens asked (median): the server ignores ignore_eos or cuts "
             "at its context; set workload.ignore_eos: false or shorter lengths",
         )
+    off_by = step.input_deviation_median
+    if off_by is not None and off_by > INPUT_DEVIATION_MAX:
+        yield Finding.warning(
+            "input.off",
+            f"prompts are off by {off_by:.0%} of the tokens asked (median; on average "
+            f"{step.input_tokens_mean:.0f} instead of {step.input_tokens_asked_mean:.0f}): the server "
+            "has another tokenizer or adds a template; change workload.input_tokens by as much",
+        )
     e2e = step.latency_ms["e2e"].values
     if len(e2e) and float(np.median(e2e)) > step.window.duration_s * 1e3:
-        yield _warning(
+        yield Finding.warning(
             "hold.short",
             f"the hold of {step.window.duration_s:.0f} s is shorter than a median request "
             f"({float(np.median(e2e)) / 1e3:.1f} s): lengthen load.hold_s",
@@ -213,7 +223,7 @@ def judge_visit(visit: VisitRecord, samples: Samples) -> tuple[Finding, ...]:
     finished = _growth(before, after, "requests_finished")
     if finished is not None and not ok.sum() <= finished <= ok.sum() + (~ok & sent).sum():
         findings.append(
-            _invalid(
+            Finding.invalid(
                 "counts.server",
                 f"the server finished {finished:.0f} requests, {ok.sum()} were recorded as ok and "
                 f"{(~ok & sent).sum()} as not: another client, or lost records",
@@ -227,7 +237,7 @@ def judge_visit(visit: VisitRecord, samples: Samples) -> tuple[Finding, ...]:
         high = low + float(asked[~ok & sent].sum())
         if not low * (1 - TOKEN_COUNT_TOLERANCE) <= tokens <= high * (1 + TOKEN_COUNT_TOLERANCE):
             findings.append(
-                _invalid(
+                Finding.invalid(
                     "counts.tokens",
                     f"the server generated {tokens:.0f} tokens, the responses' usage says {low:.0f}: "
                     "another client, or wrong usage",
@@ -236,12 +246,33 @@ def judge_visit(visit: VisitRecord, samples: Samples) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def unchecked_books(visits: Sequence[VisitRecord]) -> tuple[Finding, ...]:
+    """Of the whole run: whose requests and tokens were held against no count but the load generator's own."""
+    names = dict.fromkeys(visit.topology for visit in visits if not _server_counts(visit))
+    if not names:
+        return ()
+    return (
+        Finding.info(
+            "counts.unchecked",
+            f"{', '.join(names)}: the server's own counters are not known (no metrics, or the visit broke off), so "
+            "requests and tokens were not checked against them",
+        ),
+    )
+
+
+def _server_counts(visit: VisitRecord) -> bool:
+    before, after = visit.server_before, visit.server_after
+    if before is None or after is None:
+        return False
+    return any(_growth(before, after, name) is not None for name in ("requests_finished", "output_tokens"))
+
+
 def judge_plan(workload: Workload, load: Load) -> tuple[Finding, ...]:
     """What the plan itself makes doubtful, once for the whole run."""
     findings = []
     if load.mode is LoadMode.CLOSED and workload.output_tokens.cv == 0 and workload.input_tokens.cv == 0:
         findings.append(
-            _warning(
+            Finding.warning(
                 "workload.fixed_lengths",
                 "all requests have the same lengths: in a closed loop users then move in step and queue at once, which "
                 "raises TTFT; give input_tokens or output_tokens a cv of 0.05 or more",
@@ -249,10 +280,9 @@ def judge_plan(workload: Workload, load: Load) -> tuple[Finding, ...]:
         )
     if load.repeats == 1:
         findings.append(
-            Finding(
-                id="repeats.one",
-                severity=Severity.INFO,
-                message="one repeat: intervals tell of variation within a run, not between runs; set load.repeats: 3",
+            Finding.info(
+                "repeats.one",
+                "one repeat: intervals tell of variation within a run, not between runs; set load.repeats: 3",
             ),
         )
     return tuple(findings)

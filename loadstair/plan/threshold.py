@@ -4,13 +4,17 @@
     topologies.tp4.steps[load=64].ttft_ms.p99 <= 200
     comparisons.tp2x2_vs_tp4.throughput_ratio.low > 1.0
 
-The path is one of summary.json. In brackets stands an index, or `key=value` for the entry of a list that has it.
-`loadstair.analysis.thresholds` evaluates it.
+The path is one of summary.json; in brackets stands an index, or `key=value` for the entry of a list that has it.
+`unknown_segment` tells beforehand where it leads nowhere, `loadstair.analysis.thresholds` evaluates it.
 """
 
+import difflib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from loadstair.plan.summary_shape import COMPARISON, TOPOLOGY, Entries, Leaf, Named, Shape
 
 Operator = Literal["<=", ">=", "==", "!=", "<", ">"]
 
@@ -96,6 +100,97 @@ def _parse_path(path: str, text: str) -> tuple[Segment, ...]:
     if not segments:
         raise ValueError(f"{text!r} has no path: write for example topologies.NAME.capacity.output_tokens_per_s >= 100")
     return tuple(segments)
+
+
+def unknown_segment(threshold: Threshold, *, topologies: Sequence[str], loads: Sequence[float]) -> str | None:
+    """Where the path leaves what summary.json will hold, in one line that says what would be right.
+
+    None if it leads to a number. `topologies` by name and `loads`, both in the plan's order.
+    """
+    first, *others = topologies
+    root: Shape = {
+        "topologies": dict.fromkeys(topologies, TOPOLOGY),
+        "comparisons": dict.fromkeys((f"{other}_vs_{first}" for other in others), COMPARISON),
+    }
+    return _wrong(root, threshold.path, "", loads)
+
+
+def _wrong(shape: Shape, path: Sequence[Segment], at: str, loads: Sequence[float]) -> str | None:
+    """`at`: the part of the path that led to `shape`."""
+    if not path:
+        return _no_number(shape, at, loads)
+    segment, rest = path[0], path[1:]
+    if isinstance(segment, Name):
+        return _wrong_name(shape, path, at, loads)
+    if not isinstance(shape, Entries):
+        return f"{at} is no list"
+    if isinstance(segment, Index):
+        if shape.loads and segment.index >= len(loads):
+            return f"{at} has {len(loads)} entries, the first is [0]: write {at}[load={loads[0]:g}]"
+        return _wrong(shape.entry, rest, f"{at}[{segment.index}]", loads)
+    if isinstance(shape.entry, Mapping) and segment.key not in shape.entry:
+        return f"the entries of {at} have no {segment.key}{_known(segment.key, shape.entry)}"
+    if shape.loads and segment.key == "load" and _number(segment.value) not in loads:
+        return f"the plan has no load {segment.value}; its steps are {', '.join(f'{load:g}' for load in loads)}"
+    return _wrong(shape.entry, rest, f"{at}[{segment.key}={segment.value}]", loads)
+
+
+def _wrong_name(shape: Shape, path: Sequence[Segment], at: str, loads: Sequence[float]) -> str | None:
+    match shape:
+        case Leaf():
+            return f"{at} has nothing below it"
+        case Named():
+            return None if all(isinstance(segment, Name) for segment in path) else f"{at} holds numbers by name"
+        case Entries():
+            return _choose(shape, at, loads)
+    names: list[str] = []
+    for segment in path:
+        if not isinstance(segment, Name):
+            break
+        names.append(segment.name)
+    wrong: list[str] = []
+    for count in range(len(names), 0, -1):  # the longest first: a topology's own name may have dots
+        key = ".".join(names[:count])
+        if key in shape:
+            found = _wrong(shape[key], path[count:], f"{at}.{key}" if at else key, loads)
+            if found is None:
+                return None
+            wrong.append(found)
+    if wrong:
+        return wrong[0]
+    if at in ROOTS:
+        return f"the plan gives no such {at}; it gives {', '.join(shape) or 'none'}"
+    return f"{at} has no {names[0]}{_known(names[0], shape)}"
+
+
+def _no_number(shape: Shape, at: str, loads: Sequence[float]) -> str | None:
+    match shape:
+        case Leaf.NUMBER:
+            return None
+        case Leaf.OTHER:
+            return f"{at} is no number"
+        case Named():
+            return f"{at} is no number: add one of its names"
+        case Entries():
+            return _choose(shape, at, loads)
+    # An estimate stands for its value.
+    return None if "value" in shape else f"{at} is no number: add one of {', '.join(shape)}"
+
+
+def _choose(entries: Entries, at: str, loads: Sequence[float]) -> str:
+    return f"{at} is a list: choose an entry, as in {at}[{f'load={loads[0]:g}' if entries.loads else 0}]"
+
+
+def _known(name: str, shape: Mapping[str, Shape]) -> str:
+    near = difflib.get_close_matches(name, shape, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; it has {', '.join(shape)}"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _operator(text: str) -> Operator:

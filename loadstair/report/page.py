@@ -12,13 +12,28 @@ DEFINITIONS = (
     ("TPOT", "time per output token, per request: (last token − first token) / (output tokens − 1)."),
     ("E2E", "from the send system call to the last token."),
     ("Throughput", "output tokens that arrived inside the hold window / its length, whatever became of their request."),
-    ("Goodput", "requests per second that succeeded, each within the SLO's TTFT, TPOT and e2e limits itself."),
+    ("Goodput", (
+        "requests per second that succeeded, each within the SLO's TTFT, TPOT and e2e limits itself: of a metric's "
+        "percentiles the highest one's limit; where TPOT has none, that of the ITL."
+    )),
     ("Hold window", "the measured part of a step, after its warm-up; latency is that of requests dispatched in it."),
     ("Valid", "the step may be used; an invalid one is shown hollow, with its reasons, and enters no other number."),
     ("[low, high]", "95 % interval. A difference is claimed only where the interval of the ratio excludes 1."),
-    ("Knee", "the last load before the gain in throughput per doubling of the load falls below 1.3."),
-    ("Latency-doubling point", "the first load whose median E2E is above twice that of the lowest load."),
-    ("Recommended load", "the highest load without a failed request that met the SLO, or before latency doubles."),
+    ("Knee", (
+        "the last load before the gain in throughput per doubling of the load falls below 1.3: the whole interval of "
+        "the gain to the next step lies below it, and the gain to no later step reaches it."
+    )),
+    ("Latency-doubling point", (
+        "the first load whose median E2E is above twice that of the first step; unknown where that step is invalid."
+    )),
+    ("SLO capacity", (
+        "the highest load up to which every step is valid and known to meet every limit of the SLO. A percentile with "
+        "too few samples is not known."
+    )),
+    ("Recommended load", (
+        "the highest load up to which every step is valid, without a failed request, and violates no limit of the SLO "
+        "as far as that is known; without an SLO: before the latency doubles."
+    )),
 )  # fmt: skip
 
 
@@ -167,7 +182,7 @@ def _versus(one: Mapping[str, Any], unit: str) -> Versus:
         crossings=tuple(
             Fact(name=label, value=f"{view.value_only(found)} {unit}", interval=view.bounds(found))
             for label, found in crossings
-            if found["value"] is not None
+            if found["low"] is not None  # without an interval it may be noise, and a finding says so
         ),
         findings=tuple(one["findings"]),
     )

@@ -11,6 +11,8 @@ from rich.text import Text
 from loadstair.report import view
 
 _SEVERITY_STYLE = {"invalid": "bold red", "warning": "yellow"}
+LINES_MAX = 8
+"""Of reasons, and of findings: below a table more are not read, and the report has them all."""
 
 
 def closing_table(summary_json: Mapping[str, Any]) -> RenderableType:
@@ -59,19 +61,34 @@ def _verdict(steps: Mapping[str, Mapping[str, Any] | None]) -> Text:
 
 
 def _reasons(topologies: Mapping[str, Any], unit: str) -> list[Text]:
-    return [
-        Text(f"{name} at {view.load_words(step['load'], unit)}: {reason['message']}", style=_SEVERITY_STYLE["invalid"])
-        for name, topology in topologies.items()
-        for step in topology["steps"]
-        for reason in step["reasons"]
-    ]
+    """Each reason of a topology once, in the words of the first load that has it, with the other loads."""
+    loads: dict[tuple[str, str], list[float]] = {}
+    messages: dict[tuple[str, str], str] = {}
+    for name, topology in topologies.items():
+        for step in topology["steps"]:
+            for reason in step["reasons"]:
+                loads.setdefault((name, reason["id"]), []).append(step["load"])
+                messages.setdefault((name, reason["id"]), reason["message"])
+    lines = []
+    for (name, id_), (first, *others) in loads.items():
+        likewise = f" (likewise at {', '.join(map(view.load, others))} {unit})" if others else ""
+        lines.append(f"{name} at {view.load_words(first, unit)}: {messages[name, id_]}{likewise}")
+    return _shortened([Text(line, style=_SEVERITY_STYLE["invalid"]) for line in lines])
+
+
+def _shortened(lines: list[Text]) -> list[Text]:
+    left = len(lines) - LINES_MAX
+    return lines if left <= 0 else [*lines[:LINES_MAX], Text(f"… {left} more: see the report", style="dim")]
 
 
 def _closing(summary: Mapping[str, Any]) -> list[Text]:
-    lines = [
-        Text(f"{finding['severity']}: {finding['message']}", style=_SEVERITY_STYLE.get(finding["severity"], ""))
-        for finding in summary["findings"]
-    ]
+    gravest_first = sorted(summary["findings"], key=lambda finding: finding["severity"] == "info")
+    lines = _shortened(
+        [
+            Text(f"{finding['severity']}: {finding['message']}", style=_SEVERITY_STYLE.get(finding["severity"], ""))
+            for finding in gravest_first
+        ]
+    )
     for result in summary["thresholds"]:
         style = "green" if result["status"] == "met" else "bold red"
         lines.append(Text(f"threshold {result['status']}: {result['text']} ({result['message']})", style=style))

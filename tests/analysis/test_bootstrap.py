@@ -3,9 +3,12 @@ in 100. With 300 trials the count has a standard error of 1.3 points, so the bou
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from loadstair.analysis.bootstrap import (
     Blocked,
+    batch_means_draws,
+    between_draws,
     block_length,
     blocked,
     distribution,
@@ -16,6 +19,7 @@ from loadstair.analysis.bootstrap import (
     proportion,
     rate_measured,
     ratio,
+    student_draws,
 )
 from loadstair.analysis.throughput import SLICES, SlicedRate
 
@@ -100,6 +104,29 @@ def test_repeats_that_drift_are_covered_because_they_are_the_unit(repeats: int) 
         estimate = rate_measured(rates, rng).estimate()
         holds.append(estimate.low <= 1000 <= estimate.high)
     assert 0.92 <= coverage(holds) <= 0.995
+
+
+@pytest.mark.parametrize("repeats", [[90.0, 110.0], [90.0, 100.0, 110.0]])
+def test_the_interval_over_repeats_is_students_whatever_the_seed(repeats: list[float]) -> None:
+    n = len(repeats)
+    # mean ± t(0.975, n - 1) · s / √n, in logarithms
+    half = stats.t.ppf(0.975, n - 1) * np.log(repeats).std(ddof=1) / np.sqrt(n)
+    for seed in range(5):
+        draws = between_draws(100, repeats, np.random.default_rng(seed))
+        assert draws is not None
+        assert np.log(np.array(interval(draws)) / 100) == pytest.approx([-half, half], rel=0.01)
+
+
+def test_the_interval_of_a_rate_does_not_depend_on_the_seed() -> None:
+    series = autoregressive(np.random.default_rng(20), SLICES, 0.5, 1000, 100)
+    ends = {tuple(np.round(interval(batch_means_draws(series, np.random.default_rng(seed))), 6)) for seed in range(5)}
+    assert len(ends) == 1
+
+
+def test_draws_of_two_numbers_do_not_belong_together_by_their_order() -> None:
+    rng = np.random.default_rng(21)
+    first, other = student_draws(5, rng), student_draws(5, rng)
+    assert abs(np.corrcoef(first, other)[0, 1]) < 0.2  # 600 draws: a standard error of 0.04
 
 
 def test_a_ratio_of_equals_seldom_claims_a_difference() -> None:

@@ -112,12 +112,25 @@ def test_per_gpu_and_per_dollar_use_what_is_known_of_both_sides() -> None:
         for name, count, price in (("tp4", 4, {"usd_per_hour": 2.0}), ("tp2x2", 2, {"usd_per_hour": 3.0}))
     ]
     servers = {"tp4": TP4, "tp2x2": TP2X2}
-    plan = plan_of(servers, topologies=topologies, load={"steps": [4, 16], "hold_s": 4})
+    load = {"steps": [4, 16], "hold_s": 4}
+    plan = plan_of(servers, topologies=topologies, load=load, compare_unequal=True)
     found = simulate(servers, plan).summary().comparisons[0]
     assert found.throughput_ratio.value is not None
     assert found.throughput_per_gpu_ratio.value == pytest.approx(found.throughput_ratio.value * 2)  # 4 GPUs / 2 GPUs
     # (2 × 3 USD) / (4 × 2 USD) an hour, for that many times the tokens
     assert found.usd_per_million_output_tokens_ratio.value == pytest.approx(6 / 8 / found.throughput_ratio.value)
+
+
+def test_different_hardware_is_compared_only_where_the_plan_says_so() -> None:
+    topologies = [
+        {"name": name, "kind": "external", "url": "http://127.0.0.1:1", "gpus": {"type": "h100-sxm", "count": count}}
+        for name, count in (("tp4", 4), ("tp2x2", 2))
+    ]
+    servers = {"tp4": TP4, "tp2x2": TP2X2}
+    summary = simulate(servers, plan_of(servers, topologies=topologies, load={"steps": [4], "hold_s": 4})).summary()
+    assert summary.comparisons == ()
+    (told,) = [finding.message for finding in summary.findings if finding.id == "compare.unequal"]
+    assert told.startswith("tp2x2 (2 × h100-sxm) and tp4 (4 × h100-sxm) have different GPUs")
 
 
 def test_the_advice_says_who_carries_more_and_who_is_sooner_where() -> None:

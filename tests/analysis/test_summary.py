@@ -99,6 +99,11 @@ def test_a_run_that_died_keeps_the_steps_it_has() -> None:
     assert "tp2x2: no valid step" in partial.advice
 
 
+def test_a_run_that_was_killed_is_called_so() -> None:
+    killed = replace(RUN, run=replace(RUN.run, ending=Ending.RUNNING)).summary()
+    assert "did not complete (killed, or still measuring)" in killed.findings[0].message
+
+
 def test_the_upstreams_share_is_what_the_balancer_said() -> None:
     step = json.loads(as_text(RUN))["topologies"]["tp4"]["steps"][-1]
     assert sum(step["upstreams"].values()) == pytest.approx(1)
@@ -124,6 +129,7 @@ def test_telemetry_is_averaged_inside_the_hold_and_summed_over_engines() -> None
 def test_results_json_has_one_flat_record_for_each_topology_and_load() -> None:
     records = results_json(RUN.summary())
     assert [record["test_id"] for record in records] == [f"{t}-{n}" for t in ("tp4", "tp2x2") for n in (4, 16, 64)]
+    assert [record["concurrent_requests"] for record in records] == [4, 16, 64] * 2
     results = records[0]["results"]
     assert isinstance(results, dict)
     assert results["success_rate"] == 1

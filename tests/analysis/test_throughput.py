@@ -38,9 +38,19 @@ def test_tokens_known_for_each_chunk_are_taken_as_they_are() -> None:
     assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(9)
 
 
-def test_more_chunks_than_counted_tokens_count_one_each() -> None:
+def test_tokens_whose_text_came_in_several_chunks_are_shared_among_them() -> None:
     arrivals = token_arrivals(of(request(0, [100, 200, 300], output_tokens=2)))
-    assert arrivals.tokens.tolist() == [1, 1, 1]
+    assert arrivals.tokens.tolist() == pytest.approx([2 / 3] * 3)
+
+
+def test_a_chunk_known_to_hold_no_whole_token_counts_none() -> None:
+    said, silent = request(0, [100, 200], output_tokens=3, chunk_tokens=[0, 3]), request(0, [300], output_tokens=None)
+    assert token_arrivals(of(said, silent)).tokens.tolist() == [0, 3, 1]
+
+
+@pytest.mark.parametrize("counted", [None, 0])
+def test_without_a_count_a_chunk_is_a_token(counted: int | None) -> None:
+    assert token_arrivals(of(request(0, [100, 200], output_tokens=counted))).tokens.tolist() == [1, 1]
 
 
 def test_completions_are_successes_that_end_inside_whenever_they_began() -> None:

@@ -40,6 +40,8 @@ def test_both_charts_are_drawn_as_svg_and_the_console_is_silent(tmp_path: Path) 
     for chart in charts:
         assert chart.count("<path") > 10
         assert "tp2x2" in chart
+    assert "p50 (dashed) and p99" in charts[1]
+    assert ["stroke-dasharray" in chart for chart in charts] == [False, True]
 
 
 def test_hostile_strings_neither_run_nor_stop_the_charts(tmp_path: Path) -> None:

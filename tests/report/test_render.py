@@ -129,7 +129,13 @@ def test_charts_have_a_point_for_each_known_value_and_tell_invalid_ones() -> Non
     assert [point["valid"] for point in throughput[0]["points"]] == [True, True, False]
 
 
-def test_a_step_without_a_p99_has_no_point() -> None:
+def test_a_step_without_a_p99_has_no_point_but_one_of_its_p50() -> None:
     summary = mixed_summary()
     summary["topologies"]["tp4"]["steps"][0]["ttft_ms"]["p99"] = {"value": None, "low": None, "high": None, "n": 3}
-    assert [point["load"] for point in chart_data(summary)["charts"][1]["series"][0]["points"]] == [16, 64]
+    throughput, ttft = chart_data(summary)["charts"]
+    assert [point["load"] for point in ttft["series"][0]["points"]] == [16, 64]
+    assert [point["load"] for point in ttft["series"][0]["dashed"]] == [4, 16, 64]
+    assert (
+        ttft["series"][0]["dashed"][0]["value"] == summary["topologies"]["tp4"]["steps"][0]["ttft_ms"]["p50"]["value"]
+    )
+    assert throughput["series"][0]["dashed"] == []

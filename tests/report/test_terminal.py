@@ -34,6 +34,28 @@ def test_reasons_thresholds_and_the_answer_follow_the_table() -> None:
     assert text.rstrip().splitlines()[-1] in summary["advice"]
 
 
+def test_a_reason_that_several_loads_share_is_one_line() -> None:
+    summary = mixed_summary()
+    steps = summary["topologies"]["tp4"]["steps"]
+    for step in steps[:2]:
+        step.update(verdict="invalid", reasons=steps[2]["reasons"])
+    text = printed(summary, width=300)
+    assert text.count("the load generator was too slow") == 1
+    assert "tp4 at 4 users: the load generator" in text
+    assert "(likewise at 16, 64 users)" in text
+
+
+def test_a_long_list_of_findings_ends_after_the_gravest_and_says_how_many_there_are() -> None:
+    summary = mixed_summary()
+    notes = [{"id": "n", "severity": "info", "message": f"note {n}"} for n in range(10)]
+    summary["findings"] = [*notes, {"id": "w", "severity": "warning", "message": "engine0 was silent"}]
+    lines = [line.strip() for line in printed(summary).splitlines()]
+    shown = [line for line in lines if line.startswith(("warning: ", "info: "))]
+    assert shown[0] == "warning: engine0 was silent"
+    assert len(shown) == 8
+    assert "… 3 more: see the report" in lines  # 10 + 1 - 8
+
+
 def test_a_load_that_one_side_did_not_measure_is_absent_there() -> None:
     summary = mixed_summary()
     del summary["topologies"]["tp2x2"]["steps"][0]

@@ -55,13 +55,26 @@
     };
   }
 
-  function hollow(name, points, stroke) {
+  function dashed(name, points, stroke) {
+    return {
+      name: name,
+      type: "line",
+      z: 3,
+      symbol: "circle",
+      symbolSize: 4,
+      lineStyle: { color: stroke, width: 1.25, type: "dashed" },
+      itemStyle: { color: stroke },
+      data: points.filter((point) => point.valid).map((point) => [point.load, point.value]),
+    };
+  }
+
+  function hollow(name, points, size, stroke) {
     return {
       name: name,
       type: "scatter",
       z: 4,
       symbol: "circle",
-      symbolSize: 9,
+      symbolSize: size,
       itemStyle: { color: colour("--ground"), borderColor: stroke, borderWidth: 2 },
       data: points.filter((point) => !point.valid).map((point) => [point.load, point.value]),
     };
@@ -78,13 +91,14 @@
     const ends = data.loads.length > 1 ? [data.loads[0], data.loads[data.loads.length - 1]] : [undefined, undefined];
     chart.series.forEach((one, position) => {
       const stroke = colour("--series" + (position % 6));
-      series.push(band(one.points, stroke), whiskers(one.points, stroke), line(one.name, one.points, stroke), hollow(one.name, one.points, stroke));
+      series.push(band(one.points, stroke), whiskers(one.points, stroke), line(one.name, one.points, stroke), hollow(one.name, one.points, 9, stroke));
+      if (one.dashed.length > 0) series.push(dashed(one.name, one.dashed, stroke), hollow(one.name, one.dashed, 6, stroke));
     });
     return {
       animation: false,
       backgroundColor: "transparent",
       textStyle: { fontFamily: "system-ui, sans-serif" },
-      title: { text: chart.title + ", " + chart.unit, left: 0, top: 0, textStyle: { color: text, fontSize: 15, fontWeight: 600 } },
+      title: { text: chart.title, left: 0, top: 0, textStyle: { color: text, fontSize: 15, fontWeight: 600 } },
       legend: { top: 26, left: 0, textStyle: { color: text }, data: chart.series.map((one) => one.name), icon: "circle" },
       grid: { left: 8, right: 24, top: 62, bottom: 28, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
       tooltip: { trigger: "item", renderMode: "richText", confine: true },

@@ -1,0 +1,107 @@
+"""The keys of summary.json that a threshold's path may go through: known before anything is measured.
+
+The file itself is made by `loadstair.analysis.summary`; a test holds this description against a real one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Union
+
+
+class Leaf(Enum):
+    NUMBER = auto()
+    """Compared as it is; may be null in a run that could not measure it."""
+    OTHER = auto()
+    """Text, a truth value, a list of such or of findings: no threshold can end here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """A list of entries of one shape; `loads`: one entry for each of the plan's loads."""
+
+    entry: "Shape"
+    loads: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Numbers by names that only the run knows."""
+
+
+Shape = Union[Mapping[str, "Shape"], Entries, Named, Leaf]  # noqa: UP007 a forward reference cannot be joined with |
+
+NUMBER: Final = Leaf.NUMBER
+OTHER: Final = Leaf.OTHER
+
+
+def _numbers(names: str) -> dict[str, Shape]:
+    return dict.fromkeys(names.split(), NUMBER)
+
+
+def _others(names: str) -> dict[str, Shape]:
+    return dict.fromkeys(names.split(), OTHER)
+
+
+def _estimates(names: str) -> dict[str, Shape]:
+    return dict.fromkeys(names.split(), ESTIMATE)
+
+
+def _ratios(names: str) -> dict[str, Shape]:
+    return {name: {**ESTIMATE, "claim": OTHER} for name in names.split()}
+
+
+ESTIMATE: Final[Mapping[str, Shape]] = {**_numbers("value low high n"), "findings": OTHER}
+"""A path may end at the estimate: its value is meant."""
+
+PERCENTILES: Final[Mapping[str, Shape]] = _estimates("mean p50 p90 p99")
+
+STEP: Final[Mapping[str, Shape]] = {
+    **_numbers("load in_flight_mean"),
+    **_others("verdict reasons warnings slo_met"),
+    **_estimates("output_tokens_per_s requests_per_s goodput_rps error_rate"),
+    **dict.fromkeys(("ttft_ms", "ttft_due_ms", "itl_ms", "tpot_ms", "e2e_ms"), PERCENTILES),
+    "slo": Entries(entry={**_numbers("limit share_beyond"), **_others("name met")}),
+    "outcomes": Named(),
+    "stalls": _numbers("count requests longest_ms"),
+    "stamps": {**_numbers("chunks bunched_share bunched_late_share read_lag_ms_p99"), "clocks": OTHER},
+    "upstreams": Named(),
+    "telemetry": _numbers(
+        "requests_running requests_waiting kv_usage preemptions generator_cpu_percent host_cpu_percent "
+        "gpu_memory_used_bytes_max"
+    ),
+    "visits": Entries(
+        entry={
+            **_numbers("visit repeat step hold_start_ns hold_end_ns output_tokens_per_s requests_per_s"),
+            **_numbers("ttft_ms_p50 e2e_ms_p50"),
+            **_others("verdict findings workers"),
+            "outcomes": Named(),
+        }
+    ),
+}
+
+TOPOLOGY: Final[Mapping[str, Shape]] = {
+    "kind": OTHER,
+    "gpus": {**_numbers("count usd_per_hour"), **_others("type link")},
+    "steps": Entries(entry=STEP, loads=True),
+    "capacity": {
+        **_estimates("output_tokens_per_s requests_per_s goodput_rps output_tokens_per_s_per_gpu"),
+        **_estimates("usd_per_million_output_tokens usd_per_million_requests"),
+        **_numbers("saturation_load goodput_load knee_load latency_doubling_load failure_load slo_capacity_load"),
+        **_numbers("slo_violated_load recommended_load"),
+        "findings": OTHER,
+    },
+}
+
+COMPARISON: Final[Mapping[str, Shape]] = {
+    **_others("first other findings"),
+    **_ratios("throughput_ratio goodput_ratio throughput_per_gpu_ratio usd_per_million_output_tokens_ratio"),
+    "steps": Entries(
+        entry={
+            "load": NUMBER,
+            **_ratios("throughput_ratio requests_ratio ttft_p50_ratio itl_p50_ratio e2e_p50_ratio"),
+        },
+        loads=True,
+    ),
+    **_estimates("throughput_crossover_load latency_crossover_load"),
+}
