@@ -13,6 +13,8 @@ from rich.text import Text
 
 from loadstair import __version__
 from loadstair.errors import LoadstairError
+from loadstair.interrupt import interruptible
+from loadstair.plain import without_controls
 
 if TYPE_CHECKING:
     from loadstair.analysis.summary import Summary
@@ -36,16 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from loadstair.simserver.main import main as simserver
 
         return simserver(arguments[1:])
+    if sys.stdout is None:  # closed by the caller: `>&-`
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for as long as the process lives
     options = _parser().parse_args(arguments)
     options.command_line = ["loadstair", *arguments]
     try:
-        code: int = options.command(options)
+        with interruptible():
+            code: int = options.command(options)
     except LoadstairError as error:
         _print_error(error)
         return error.exit_code
-    except BrokenPipeError:  # the reader of a pipe went away: not our failure, and nothing to say it to
-        sys.stderr.close()
-        return 141
     return code
 
 
@@ -169,9 +171,17 @@ def _plan_of(options: argparse.Namespace) -> "Plan":
     return quick(plan, partial(expected_e2e_s, plan)) if options.quick else plan
 
 
+class _Output(Console):
+    """Standard output. A reader that goes away (`| head`) ends the talking, not the measurement."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _console() -> Console:
     """As wide as the terminal; in a pipe so wide that no sentence is broken, for whoever searches in it."""
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=PIPE_COLUMNS)
+    return _Output() if sys.stdout.isatty() or "COLUMNS" in os.environ else _Output(width=PIPE_COLUMNS)
 
 
 def _print_verdict(summary: "Summary") -> None:
@@ -185,7 +195,8 @@ def _print_verdict(summary: "Summary") -> None:
 
 
 def _print_to_stderr(line: str, style: str = "") -> None:
-    Console(stderr=True).print(Text(line, style=style), soft_wrap=True)
+    """Log lines and servers' words come this way: what a terminal would obey is taken out of them."""
+    Console(stderr=True).print(Text(without_controls(line), style=style), soft_wrap=True)
 
 
 def _print_error(error: LoadstairError) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM become one exception in the main thread, so that every `with` block takes its part down."""
+"""SIGINT, SIGTERM and SIGHUP become one exception in the main thread: every `with` block takes its part down."""
 
 import signal
 from collections.abc import Iterator
@@ -7,11 +7,17 @@ from types import FrameType
 
 from loadstair.errors import Interrupted
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM raises Interrupted; later ones are ignored: taking down is bounded by its own
-    deadlines, and a second exception in it would leave processes behind."""
+    """Inside, the first of the signals raises Interrupted; later ones are ignored, until the block is left: taking down
+    is bounded by its own deadlines, and so is reporting what there is; a second exception in them would leave processes
+    behind, or lose the report.
+
+    A signal that was ignored before (nohup) stays ignored.
+    """
     raised = False
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -20,7 +26,8 @@ def interruptible() -> Iterator[None]:
             raised = True
             raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in wanted}
     try:
         yield
     finally:

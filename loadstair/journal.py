@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -69,8 +70,11 @@ def new_record(plan: Plan, *, command: Sequence[str], quick: bool) -> RunRecord:
     )
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on: its CPU affinity, where the system has such a thing."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may run on: its CPU affinity, or a container's quota where that is less; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

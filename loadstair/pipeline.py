@@ -1,22 +1,21 @@
 """The main job as prose: measure every visit, think about the files, write the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from loadstair.analysis.results import results_json
-from loadstair.analysis.summary import Summary, summarize, summary_json
+from loadstair.analysis.summary import SUMMARY_SCHEMA, Summary, summarize, summary_json
 from loadstair.analysis.thresholds import ThresholdStatus
 from loadstair.clock import utc_now
-from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError
-from loadstair.interrupt import interruptible
+from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError, UsageError
 from loadstair.journal import Journal, new_record
 from loadstair.measurement import Measuring, measure
 from loadstair.plan.model import Plan
-from loadstair.plan.parse import plan_yaml, read_plan
+from loadstair.plan.parse import plan_yaml, read_measured_plan
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s
 from loadstair.progress import Progress
@@ -50,25 +49,24 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
     folder.write_text(folder.plan_path, plan_yaml(plan))
     journal = Journal(folder, new_record(plan, command=command, quick=quick))
     progress.begin(expected_duration_s(plan, partial(expected_e2e_s, plan)))
-    error = _measure_to_an_end(
-        Measuring(plan=plan, plan_dir=plan_dir, folder=folder, journal=journal, progress=progress)
-    )
+    measuring = Measuring(plan=plan, plan_dir=plan_dir, folder=folder, journal=journal, progress=progress)
     summary = None
+    error = _measure_to_an_end(measuring)
     if any(visit.steps for visit in journal.record.visits):
         progress.phase("analysing")
         try:
             summary = analyze(folder)
             report(folder)
-        except StorageError as storage:
-            error = error or storage
+        except LoadstairError as failure:
+            error = error or failure  # the first cause is the one to tell
     return Finished(folder=folder, summary=summary, error=error, exit_code=exit_code(summary, error))
 
 
 def _measure_to_an_end(measuring: Measuring) -> LoadstairError | None:
     """Measures until the end or the first error, which is noted in the run record and given back."""
     try:
-        with interruptible():
-            measure(measuring)
+        measure(measuring)
+        return _note_end(measuring.journal, Ending.COMPLETE, None)
     except Interrupted as error:
         return _note_end(measuring.journal, Ending.INTERRUPTED, error)
     except TopologyError as error:
@@ -77,34 +75,44 @@ def _measure_to_an_end(measuring: Measuring) -> LoadstairError | None:
         return _note_end(measuring.journal, Ending.LOAD_FAILED, error)
     except StorageError as error:
         return _note_end(measuring.journal, Ending.STORAGE_FAILED, error)
-    return _note_end(measuring.journal, Ending.COMPLETE, None)
 
 
 def _note_end(journal: Journal, ending: Ending, error: LoadstairError | None) -> LoadstairError | None:
+    """Gives back what to tell: the first cause. Where the end cannot even be noted, the disk is full, and that is why a
+    process of ours died, if one did: an engine cannot write its ledger then, nor say so in its log."""
     try:
         journal.end(ending, None if error is None else str(error))
-    except StorageError as storage:  # the first cause is the one to tell
-        return error or storage
+    except StorageError as storage:
+        return storage if error is None or isinstance(error, TopologyError | LoadError) else error
     return error
 
 
 def analyze(folder: RunFolder) -> Summary:
-    """summary.json and results.json from the files alone."""
-    record, plan = folder.read_run(), read_plan(folder.plan_path)
-    samples = samples_from_tables(folder.read_samples())
+    """summary.json and results.json from the files alone. Raises UsageError for a folder that is no run."""
+    record, plan = folder.read_run(), read_measured_plan(folder.plan_path)
+    tables, damaged = folder.read_samples()
+    record = replace(record, warnings=(*record.warnings, *damaged))
     telemetry = telemetry_from_tables([folder.read_telemetry()])
-    summary = summarize(record, plan, samples, telemetry, np.random.default_rng(record.seed))
+    summary = summarize(record, plan, samples_from_tables(tables), telemetry, np.random.default_rng(record.seed))
     folder.write_json(folder.summary_path, summary_json(summary))
     folder.write_json(folder.results_path, results_json(summary))
     return summary
 
 
 def report(folder: RunFolder) -> None:
-    """report.html and junit.xml from the files alone."""
+    """report.html and junit.xml from the files alone. Raises UsageError where they are damaged."""
+    folder.read_run()  # its shape is checked there
+    read_measured_plan(folder.plan_path)
     summary, record = folder.read_json(folder.summary_path), folder.read_json(folder.run_path)
-    html = render_report(summary, folder.plan_path.read_text(encoding="utf-8"), record)
+    if not isinstance(summary, dict) or summary.get("schema") != SUMMARY_SCHEMA:
+        raise UsageError(f"{folder.summary_path}: not a summary of schema {SUMMARY_SCHEMA}; `analyze` makes it again")
+    try:
+        html = render_report(summary, folder.plan_path.read_text(encoding="utf-8"), record)
+        junit = junit_xml(summary)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder.summary_path}: damaged ({error!r}); `analyze` makes it again") from error
     folder.write_text(folder.report_path, html)
-    folder.write_text(folder.junit_path, junit_xml(summary))
+    folder.write_text(folder.junit_path, junit)
 
 
 def exit_code(summary: Summary | None, error: LoadstairError | None) -> int:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import assert_never
 
-from loadstair.interrupt import interruptible
 from loadstair.plan.model import (
     Balancer,
     ComposeTopology,
@@ -47,7 +46,7 @@ def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
 
 def live_check(plan: Plan, plan_dir: Path) -> Iterator[str]:
     """Brings each topology up and down; it takes requests when its line comes. Raises TopologyError (exit 3)."""
-    with tempfile.TemporaryDirectory(prefix="loadstair-check-") as log_dir, interruptible():
+    with tempfile.TemporaryDirectory(prefix="loadstair-check-") as log_dir:
         for index, topology in enumerate(plan.topologies):
             with bring_up(topology, plan=plan, plan_dir=plan_dir, log_dir=Path(log_dir), visit=index) as running:
                 yield f"live: {topology.name} answers at {running.endpoint.url}"

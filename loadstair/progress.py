@@ -43,9 +43,13 @@ class Progress:
         self._expected_s = expected_s
 
     def say(self, message: str) -> None:
-        """One line worth keeping."""
-        if not self._quiet:
+        """One line worth keeping. Where it cannot be written (a full disk behind `>`), the run goes on unsaid."""
+        if self._quiet:
+            return
+        try:
             self._console.print(Text(message), soft_wrap=True)
+        except OSError:
+            self._quiet = True
 
     def step_done(self, message: str, expected_s: float) -> None:
         """A finished step and the time forecast for it: what is left is scaled by how the forecast held so far."""

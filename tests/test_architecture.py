@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loadstair"
 
-ROOT_MODULES = {"errors", "units", "clock", "child", "fetch"}
+ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "plain"}
 
 MAY_IMPORT = {
     "plan": {"serving"},

@@ -138,7 +138,7 @@ def test_an_engine_that_dies_mid_step_leaves_what_was_measured_and_the_end_of_it
     assert "CUDA error: an illegal memory access" in ended.err
     folder = RunFolder.open(run_folder(tmp_path / "out"))
     assert folder.read_run().ending is Ending.TOPOLOGY_FAILED
-    assert sum(table.num_rows for table in folder.read_samples()) >= 140
+    assert sum(table.num_rows for table in folder.read_samples()[0]) >= 140
 
 
 # --- the measurement: 4
@@ -161,7 +161,7 @@ def test_an_engine_that_answers_wrongly_mid_way_is_measured_as_what_it_is(
     ended = run_odd(tmp_path, mode, good=10)
     one_line(ended, 4, "the measurement is invalid: odd has no valid step")
     folder = RunFolder.open(run_folder(tmp_path / "out"))
-    seen = [outcome for table in folder.read_samples() for outcome in table.column("outcome").to_pylist()]
+    seen = [outcome for table in folder.read_samples()[0] for outcome in table.column("outcome").to_pylist()]
     assert set(seen) == {"ok", outcome}
     assert seen.count("ok") == 10 - 1  # the first good answer went to the question before the load
     for step in folder.read_json(folder.summary_path)["topologies"]["odd"]["steps"]:
@@ -200,7 +200,7 @@ def test_an_interrupted_run_keeps_and_reports_what_it_has(tmp_path: Path, number
     assert run.ending is Ending.INTERRUPTED
     assert [step.step for step in run.visits[0].steps] == [0]
     assert folder.report_path.is_file()
-    outcomes = [value for table in folder.read_samples() for value in table.column("outcome").to_pylist()]
+    outcomes = [value for table in folder.read_samples()[0] for value in table.column("outcome").to_pylist()]
     assert set(outcomes) <= {"ok", "killed"}
 
 
@@ -216,6 +216,71 @@ def test_an_interrupt_before_anything_was_measured_says_so(tmp_path: Path) -> No
         ended = end_of(process)
     one_line(ended, 130, "interrupted by SIGINT")
     assert "nothing was measured" in ended.err
+
+
+def test_a_second_interrupt_does_not_cost_the_report(tmp_path: Path) -> None:
+    plan = write_plan(
+        tmp_path / "p.yaml", [simulated("one", 4)], load={"steps": [2, 4], "warmup_s": 0.5, "hold_s": 1.5}
+    )
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        run_json = run_folder(tmp_path / "out") / "run.json"
+        while '"interrupted"' not in run_json.read_text():
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)  # in the analysis
+        process.send_signal(signal.SIGTERM)
+        ended = end_of(process)
+    one_line(ended, 130, "interrupted by SIGINT")
+    assert (run_folder(tmp_path / "out") / "report.html").is_file()
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
+    plan = write_plan(
+        tmp_path / "p.yaml", [simulated("one", 4)], load={"steps": [2, 4], "warmup_s": 0.5, "hold_s": 1.5}
+    )
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+    assert (run_folder(tmp_path / "out") / "report.html").is_file()
+
+
+def test_a_key_that_no_header_can_carry_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOADSTAIR_TEST_KEY", "sk-hidden\r")
+    external = {"name": "x", "kind": "external", "url": "http://127.0.0.1:9", "api_key_env": "LOADSTAIR_TEST_KEY"}
+    plan = write_plan(tmp_path / "p.yaml", [external], workload=ODD_WORKLOAD, load=SHORT)
+    ended = loadstair("run", plan, "--out", tmp_path / "out")
+    one_line(ended, 3, "LOADSTAIR_TEST_KEY holds characters that no HTTP header can carry")
+    assert "sk-hidden" not in ended.err + ended.out
+
+
+# --- the files of a run: 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("run.json", "[]"), ("run.json", "{"), ("summary.json", "{}"), ("plan.yaml", "name: [")],
+)
+def test_a_damaged_run_folder(tmp_path: Path, damaged_copy: Path, name: str, content: str) -> None:
+    (damaged_copy / name).write_text(content)
+    one_line(loadstair("report", damaged_copy), 2, name)
+
+
+@pytest.fixture
+def damaged_copy(tmp_path: Path, finished_run: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    load = {"steps": [4], "warmup_s": 0.5, "hold_s": 1.5}
+    plan = write_plan(folder / "p.yaml", [simulated("one", 4)], load=load)
+    assert loadstair("run", plan, "--out", folder / "out").code == 0
+    return run_folder(folder / "out")
 
 
 # --- the disk: 3

@@ -1,6 +1,8 @@
 """What pydantic says of a plan, in words for its author: one line for each path, with what would be right."""
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +11,8 @@ from pydantic_core import ErrorDetails
 from loadstair.errors import Problem
 from loadstair.plan.path import Part, dotted, has
 from loadstair.plan.schema import keys_at
+
+SHOWN_CHARACTERS_MAX = 60
 
 
 def problems_of(errors: Iterable[ErrorDetails], raw: Mapping[str, Any]) -> list[Problem]:
@@ -56,6 +60,12 @@ def _message(error: ErrorDetails, parts: Sequence[Part], raw: Mapping[str, Any])
             return f"unknown key; {hint}"
         case "union_tag_invalid" | "union_tag_not_found":
             return "needs kind: simulated, processes, external, compose or kubernetes" + _given_kind(error["input"])
+        case "tuple_type" | "list_type":
+            return f"should be a list, not {_shown(error['input'])}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"should be a mapping of keys, not {_shown(error['input'])}"
+        case "string_type":
+            return f"should be text, not {_shown(error['input'])}; quote it if it is meant as text"
         case "string_pattern_mismatch":
             return f"letters, digits, '.', '_' and '-', at most 64, not {_shown(error['input'])}"
         case "value_error":
@@ -83,5 +93,5 @@ def _is_scalar(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    text = re.sub(r"//[^/@\s]*@", "//…@", repr(value) if _is_scalar(value) else reprlib.repr(value))
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 1] + "…"

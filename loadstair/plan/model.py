@@ -6,6 +6,7 @@ Durations are seconds, latencies name their unit. A key that this version cannot
 
 from enum import StrEnum
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -14,6 +15,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
+WEEK_S = 7 * 24 * 3600.0
+PositiveSeconds = Annotated[float, Field(gt=0, le=WEEK_S, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=WEEK_S, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -85,17 +89,17 @@ class LoadMode(StrEnum):
 class Load(PlanValue):
     mode: LoadMode = LoadMode.CLOSED
     """closed: steps are concurrent users; open: steps are requests per second."""
-    steps: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    warmup_s: NotNegative = 5.0
-    hold_s: Positive = 20.0
-    cooldown_s: NotNegative = 3.0
+    steps: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1000)]
+    warmup_s: Seconds = 5.0
+    hold_s: PositiveSeconds = 20.0
+    cooldown_s: Seconds = 3.0
     """Idle time after a visit's drain."""
-    tail_s_max: Positive = 120.0
+    tail_s_max: PositiveSeconds = 120.0
     """How long the step's load may stay after the hold, until the requests started in it have ended."""
-    repeats: PositiveInt = 1
+    repeats: Annotated[int, Field(gt=0, le=1000)] = 1
     refine: Annotated[int, Field(ge=0)] = 0
-    request_timeout_s: Positive = 600.0
-    idle_timeout_s: Positive = 120.0
+    request_timeout_s: PositiveSeconds = 600.0
+    idle_timeout_s: PositiveSeconds = 120.0
     """The longest gap between two reads of one response, from the first byte of its body on."""
     connections: Literal["keep_alive", "per_request"] = "keep_alive"
     abort_share: Share = 0.0
@@ -106,7 +110,7 @@ class Load(PlanValue):
 
 class Slo(PlanValue):
     """Limits. `*_p50/_p90/_p99` bind the step's percentile; for goodput every request is held to the ttft, tpot and
-    e2e limits itself."""
+    e2e limits itself; where tpot has none, to that of the itl."""
 
     ttft_ms_p50: Positive | None = None
     ttft_ms_p90: Positive | None = None
@@ -147,16 +151,34 @@ class Balancer(PlanValue):
     policy: Literal["round_robin", "least_conn", "random_two", "hash"] = "round_robin"
 
 
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    try:
+        parts = urlsplit(url.replace("{port}", "1"))
+        complete = parts.hostname and parts.port != 0 and not any(character.isspace() for character in url)
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("must be a URL such as http://127.0.0.1:8000")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user and password: name the key's environment variable in api_key_env")
+    return url.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
 class Process(PlanValue):
     """One server process. `{port}` (a free port, the same within one process), `{python}` and `{plan_dir}` are
     filled in, in command, ready_url and env."""
 
     command: tuple[str, ...] | str
     """A list of arguments, or a line split as a shell splits words; no shell runs it."""
-    ready_url: str
+    ready_url: HttpUrl
     """Answers 200 when the server can take requests; its origin is where the requests go."""
     env: dict[str, str] = {}
-    metrics_url: str | None = None
+    metrics_url: HttpUrl | None = None
 
 
 class Tls(PlanValue):
@@ -169,7 +191,7 @@ class TopologyPlanBase(PlanValue):
     gpus: Gpus | None = None
     restart: Literal["always", "never"] = "always"
     """Whether engines are started anew for every visit."""
-    ready_timeout_s: Positive = 600.0
+    ready_timeout_s: PositiveSeconds = 600.0
     headers: dict[str, str] = {}
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; the key itself never stands in a plan."""
@@ -189,18 +211,15 @@ class ProcessesTopology(TopologyPlanBase):
     balancer: Balancer | None = None
 
 
-def _http_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return url.rstrip("/")
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+def _no_query(url: str) -> str:
+    if urlsplit(url).query or urlsplit(url).fragment:
+        raise ValueError("must end with the path: the requests' own paths are put behind it")
+    return url
 
 
 class ExternalTopology(TopologyPlanBase):
     kind: Literal["external"]
-    url: HttpUrl
+    url: Annotated[HttpUrl, AfterValidator(_no_query)]
     """The server's root; /v1 is added unless the path already ends in it."""
     metrics: tuple[HttpUrl, ...] = ()
     replicas: tuple[HttpUrl, ...] = ()

@@ -14,6 +14,7 @@ from loadstair.plan.path import set_at, split_path
 from loadstair.plan.rules import rule_problems
 
 PLAN_BYTES_MAX = 1024 * 1024
+VALUES_MAX = 100_000
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -45,13 +46,23 @@ def read_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     return parse_plan(raw, source)
 
 
+def read_measured_plan(path: Path) -> Plan:
+    """The plan in a run folder. Only its shape is checked: it was right when it was measured, and a newer step-time
+    model must not refuse last month's run. Raises PlanError."""
+    raw = _load_yaml(str(path), _read_text(path))
+    try:
+        return Plan.model_validate(raw)
+    except ValidationError as error:
+        raise PlanError(str(path), problems_of(error.errors(), raw)) from error
+
+
 def parse_plan(raw: Mapping[str, Any], source: str) -> Plan:
     """Raises PlanError with every mistake in the shape; if there are none, with every rule that the values break."""
     try:
         plan = Plan.model_validate(raw)
     except ValidationError as error:
         raise PlanError(source, problems_of(error.errors(), raw)) from error
-    problems = rule_problems(plan)
+    problems = list(dict.fromkeys(rule_problems(plan)))  # one mistake can concern several topologies
     if problems:
         raise PlanError(source, problems)
     return plan
@@ -84,7 +95,7 @@ def _read_text(path: Path) -> str:
 
 def _load_yaml(source: str, text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader subclass
+        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader subclass
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
@@ -92,6 +103,18 @@ def _load_yaml(source: str, text: str) -> Any:
         raise PlanError(source, [Problem(path="", message=f"{where}not YAML: {what}")]) from error
     except RecursionError as error:
         raise PlanError(source, [Problem(path="", message="is nested too deeply to be a plan")]) from error
+    if _values(raw, {}) > VALUES_MAX:
+        raise PlanError(source, [Problem(path="", message=f"has more than {VALUES_MAX} values, aliases written out")])
+    return raw
+
+
+def _values(value: object, counted: dict[int, int]) -> int:
+    """How many values there are with every alias written out: a few hundred bytes of YAML can stand for billions."""
+    if id(value) not in counted:
+        counted[id(value)] = 1  # a value inside itself would count for ever
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        counted[id(value)] = 1 + sum(_values(item, counted) for item in inside)
+    return counted[id(value)]
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:

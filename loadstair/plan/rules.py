@@ -4,9 +4,9 @@ Each rule yields problems with their path; a plan with any is refused before any
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import assert_never
-from urllib.parse import urlsplit
 
 from loadstair.errors import Problem
 from loadstair.plan.model import (
@@ -21,7 +21,7 @@ from loadstair.plan.model import (
     SimulatedTopology,
     TopologyPlan,
 )
-from loadstair.plan.threshold import parse_threshold
+from loadstair.plan.threshold import parse_threshold, unknown_segment
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_names, model_names
 from loadstair.serving.memory import kv_tokens
 from loadstair.serving.steptime import expected_request_s
@@ -35,7 +35,11 @@ SIMULATED_FLAGS = (
 )
 """Engine flags that the simulated engine knows, by vLLM's names."""
 
-SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+SECRET_NAME = re.compile(
+    r"auth|cookie|secret|passw|credential|api[-_]?key|subscription-key|(^|[-_])token$", re.IGNORECASE
+)
+SECRET_OPTION = re.compile(r"(^|\s)--?(api-key|hf-token|[a-z-]*password|[a-z-]*secret)(\s|=)", re.IGNORECASE)
 
 MAX_NUM_SEQS_DEFAULT = 256
 MAX_NUM_BATCHED_TOKENS_DEFAULT = 8192
@@ -91,25 +95,21 @@ def _names(plan: Plan) -> Iterator[Problem]:
 
 
 def _thresholds(plan: Plan) -> Iterator[Problem]:
-    names = {topology.name for topology in plan.topologies}
-    first = plan.topologies[0].name
-    compared = {f"{name}_vs_{first}" for name in names - {first}}
+    names = [topology.name for topology in plan.topologies]
     for index, text in enumerate(plan.thresholds):
         path = f"thresholds[{index}]"
         try:
-            parse_threshold(text)
+            threshold = parse_threshold(text)
         except ValueError as error:
             yield Problem(path=path, message=str(error))
             continue
-        root, _, rest = text.strip().partition(".")
-        known = names if root == "topologies" else compared
-        if not any(rest.startswith(f"{name}.") for name in known):
-            given = ", ".join(sorted(known)) or "none"
-            yield Problem(path=path, message=f"{text!r}: the plan gives no such {root}; it gives {given}")
+        wrong = unknown_segment(threshold, topologies=names, loads=plan.load.steps)
+        if wrong is not None:
+            yield Problem(path=path, message=f"{text!r}: {wrong}")
 
 
 def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem]:
-    yield from _no_secrets(topology, path)
+    yield from _headers_and_secrets(topology, path)
     match topology:
         case SimulatedTopology():
             yield from _simulated(plan, topology, path)
@@ -119,11 +119,6 @@ def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem
             for index, process in enumerate(topology.processes):
                 if not process.command:
                     yield Problem(path=f"{path}.processes[{index}].command", message="is empty")
-                if not process.ready_url.startswith(("http://", "https://")):
-                    yield Problem(
-                        path=f"{path}.processes[{index}].ready_url",
-                        message=f"must start with http://, not {process.ready_url!r}",
-                    )
         case ExternalTopology():
             pass
         case ComposeTopology() | KubernetesTopology():
@@ -135,15 +130,26 @@ def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem
             assert_never(topology)
 
 
-def _no_secrets(topology: TopologyPlan, path: str) -> Iterator[Problem]:
+def _headers_and_secrets(topology: TopologyPlan, path: str) -> Iterator[Problem]:
     """A plan is copied into every run folder and report; a secret must not be."""
-    for name in topology.headers:
-        if name.lower() in SECRET_HEADERS:
+    for name, value in topology.headers.items():
+        if not HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
+            message = "is no HTTP header: the name takes letters, digits and '-', the value printable ASCII"
+            yield Problem(path=f"{path}.headers.{name}", message=message)
+        if SECRET_NAME.search(name):
             message = "is a secret: put it into an environment variable and give its name as api_key_env"
             yield Problem(path=f"{path}.headers.{name}", message=message)
-    if isinstance(topology, ExternalTopology) and "@" in urlsplit(topology.url).netloc:
-        message = "must not hold a user and password: give the key's environment variable as api_key_env"
-        yield Problem(path=f"{path}.url", message=message)
+    if isinstance(topology, ProcessesTopology):
+        for index, process in enumerate(topology.processes):
+            at = f"{path}.processes[{index}]"
+            for name in process.env:
+                if SECRET_NAME.search(name):
+                    message = "is a secret: leave it out and export it, processes inherit the environment"
+                    yield Problem(path=f"{at}.env.{name}", message=message)
+            command = process.command if isinstance(process.command, str) else " ".join(process.command)
+            if SECRET_OPTION.search(command):
+                message = "holds a key: let the server read it from its environment, which it inherits"
+                yield Problem(path=f"{at}.command", message=message)
 
 
 def _needs_balancer(count: int, has_balancer: bool, what: str, path: str) -> Iterator[Problem]:
@@ -175,10 +181,13 @@ def _simulated(plan: Plan, topology: SimulatedTopology, path: str) -> Iterator[P
                 yield Problem(path=f"{at}.flags.{flag}", message=message)
             elif isinstance(value, bool | str) or value <= 0:
                 yield Problem(path=f"{at}.flags.{flag}", message=f"must be a number above 0, not {value!r}")
-        if model is not None and engine.tp > model.heads:
-            yield Problem(
-                path=f"{at}.tp", message=f"{engine.tp} is more than the model's {model.heads} attention heads"
-            )
+            elif flag == "gpu_memory_utilization" and value > 1:
+                yield Problem(path=f"{at}.flags.{flag}", message=f"is a share of the memory, at most 1, not {value:g}")
+            elif flag != "gpu_memory_utilization" and value != int(value):
+                yield Problem(path=f"{at}.flags.{flag}", message=f"must be a whole number, not {value:g}")
+        if model is not None and model.heads % engine.tp:
+            message = f"{engine.tp} does not divide the model's {model.heads} attention heads"
+            yield Problem(path=f"{at}.tp", message=message)
         elif model is not None and gpu is not None:
             yield from _fits(plan, model, gpu, engine.tp, engine.flags, at)
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
     ("path", "value", "message"),
     [
         ("load.steps", [], "at least 1 item"),
+        ("load.steps", 4, "should be a list, not 4"),
+        ("load", 4, "should be a mapping of keys, not 4"),
+        ("name", 4, "should be text, not 4; quote it"),
+        ("load.repeats", 10**9, "less than or equal to 1000"),
+        ("topologies[0].headers", {"X A": "b"}, "is no HTTP header"),
+        ("topologies[0].headers", {"X-A": "x\ny"}, "is no HTTP header"),
         ("load.steps[1]", 1, "steps must rise: 1 comes after 1"),
         ("load.steps[1]", 2.5, "users are whole numbers, not 2.5"),
         ("load.mode", "open", "not supported by this version"),
@@ -87,6 +94,10 @@ def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
         ("topologies[0].engines", [{"tp": 2}, {"tp": 2}], "2 engines need one, such as {kind: nginx}"),
         ("topologies[0].kind", "quantum", "needs kind: simulated, processes, external"),
         ("topologies[0].name", "a b", "letters, digits"),
+        ("topologies[0].engines[0].tp", 3, "3 does not divide the model's 40 attention heads"),
+        ("topologies[0].engines[0].flags", {"gpu_memory_utilization": 1.5}, "at most 1, not 1.5"),
+        ("topologies[0].engines[0].flags", {"max_num_seqs": 2.5}, "must be a whole number, not 2.5"),
+        ("topologies[0].headers", {"X-Goog-Api-Key": "x"}, "is a secret"),
         ("topologies[0].headers", {"Authorization": "Bearer x"}, "is a secret: put it into an environment variable"),
         ("workers", 0, "not 0"),
         ("thresholds", ["topologies.tp9.capacity.goodput_rps >= 4"], "the plan gives no such topologies; it gives tp4"),
@@ -97,9 +108,39 @@ def test_a_mistake_says_what_would_be_right(path: str, value: Any, message: str)
     assert message in " | ".join(problems_of(plan_with(path, value)).values())
 
 
-def test_a_password_in_a_url_is_refused() -> None:
-    raw = plan_with("topologies[0]", {"name": "x", "kind": "external", "url": "http://me:secret@127.0.0.1:1"})
-    assert "must not hold a user and password" in problems_of(raw)["topologies[0].url"]
+def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
+    raw = plan_with("topologies[0]", {"name": "x", "kind": "external", "url": "http://me:hidden@127.0.0.1:1"})
+    message = problems_of(raw)["topologies[0].url"]
+    assert "must not hold a user and password" in message
+    assert "hidden" not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[half", "http://host:port", "http://host:99999", "ftp://host", "http://a b"]
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    raw = plan_with("topologies[0]", {"name": "x", "kind": "external", "url": "http://127.0.0.1:1", "replicas": [url]})
+    assert "must " in problems_of(raw)["topologies[0].replicas[0]"]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"env": {"HF_TOKEN": "x"}}, "env.HF_TOKEN"),
+        ({"command": "vllm serve m --api-key sk-1"}, "command"),
+        ({"command": ["vllm", "serve", "m", "--api-key=sk-1"]}, "command"),
+    ],
+)
+def test_a_secret_of_a_process_is_refused(change: dict[str, Any], path: str) -> None:
+    process = {"command": "serve", "ready_url": "http://127.0.0.1:1/health"} | change
+    raw = plan_with("topologies[0]", {"name": "x", "kind": "processes", "processes": [process]})
+    assert f"topologies[0].processes[0].{path}" in problems_of(raw)
+
+
+def test_token_counts_are_no_secrets() -> None:
+    command = "vllm serve m --max-num-batched-tokens 8192 --tokenizer t"
+    process = {"command": command, "ready_url": "http://127.0.0.1:1/health", "env": {"TOKENIZERS_PARALLELISM": "0"}}
+    parse_plan(plan_with("topologies[0]", {"name": "x", "kind": "processes", "processes": [process]}), "demo.yaml")
 
 
 def test_a_hold_shorter_than_one_expected_request_is_refused_where_the_engine_is_simulated() -> None:
@@ -129,6 +170,13 @@ def test_the_resolved_plan_reads_back_as_the_same_plan() -> None:
         ("just words", "a plan is a mapping"),
         ("name: a\nname: b\n", "line 2: not YAML: key 'name' is given twice"),
         ("a: !!python/object:os.system x", "not YAML"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(
+                f"{new}: &{new} [{','.join(f'*{old}' for _ in range(9))}]\n" for old, new in pairwise("abcdefgh")
+            ),
+            "has more than 100000 values, aliases written out",
+        ),
     ],
 )
 def test_a_file_that_is_no_plan_is_one_line(tmp_path: Path, text: str, message: str) -> None:
