@@ -15,7 +15,7 @@ import yaml
 
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
-from tests.cli import Ended, end_of, loadstair, run_folder, simulated, started, write_plan
+from tests.cli import Ended, end_of, loadstair, marked, run_folder, simulated, started, write_plan
 
 ODD_SERVER = str(Path(__file__).with_name("odd_server.py"))
 ODD_WORKLOAD = {"model": "odd", "input_tokens": {"mean": 8, "cv": 0.2}, "output_tokens": {"mean": 6, "cv": 0.2}}
@@ -255,6 +255,24 @@ def test_a_key_that_no_header_can_carry_is_not_shown(tmp_path: Path, monkeypatch
     ended = loadstair("run", plan, "--out", tmp_path / "out")
     one_line(ended, 3, "LOADSTAIR_TEST_KEY holds characters that no HTTP header can carry")
     assert "sk-hidden" not in ended.err + ended.out
+
+
+def test_a_killed_run_leaves_nothing_running_and_its_steps_can_be_analysed(tmp_path: Path) -> None:
+    load = {"steps": [2, 4, 8], "warmup_s": 0.5, "hold_s": 1.5}
+    plan = write_plan(tmp_path / "p.yaml", [simulated("pair", 2, 2)], load=load)
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdout.readline()
+        process.kill()
+        process.wait()
+        while marked(process.mark):  # type: ignore[attr-defined]
+            time.sleep(0.05)  # the kernel has told them; ending takes them a moment
+    folder = run_folder(tmp_path / "out")
+    ended = loadstair("analyze", folder)
+    assert ended.code == 0, ended.err
+    steps = RunFolder.open(folder).read_json(folder / "summary.json")["topologies"]["pair"]["steps"]
+    assert [(step["load"], step["verdict"]) for step in steps] == [(2, "valid"), (4, "valid")]
 
 
 # --- the files of a run: 2
