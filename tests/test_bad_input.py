@@ -141,6 +141,22 @@ def test_an_engine_that_dies_mid_step_leaves_what_was_measured_and_the_end_of_it
     assert sum(table.num_rows for table in folder.read_samples()[0]) >= 140
 
 
+@pytest.mark.parametrize("role", [pytest.param("--worker", marks=pytest.mark.slow), "--master"])
+def test_a_load_generator_that_dies_mid_way(tmp_path: Path, role: str) -> None:
+    load = {"steps": [2, 4], "warmup_s": 0.5, "hold_s": 3}
+    plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], load=load)
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (victim,) = [other for other in marked(process.mark) if role in other.cmdline()]  # type: ignore[attr-defined]
+        victim.kill()
+        ended = end_of(process)
+    one_line(ended, 3, "Locust", "ended", "SIGKILL")
+    summary = RunFolder.open(run_folder(tmp_path / "out")).read_json(run_folder(tmp_path / "out") / "summary.json")
+    (first,) = summary["topologies"]["one"]["steps"]
+    assert (first["load"], first["verdict"]) == (2, "valid")
+
+
 # --- the measurement: 4
 
 

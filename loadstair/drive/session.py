@@ -17,13 +17,14 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from loadstair.child import Child, start_child
+from loadstair.child import Child, exit_line, start_child
 from loadstair.clock import Deadline, sleep_s
 from loadstair.drive.batches import sample_table
 from loadstair.drive.heartbeat import Heartbeat
 from loadstair.drive.locustfile import locustfile
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
+from loadstair.plain import one_line
 from loadstair.plan.model import Load, Workload
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters
@@ -35,6 +36,7 @@ READY_CALL_S: Final = 2.0
 STEP_S: Final = 60.0
 FLUSH_S: Final = 40.0
 STOP_S: Final = 60.0
+DYING_S: Final = 1.0
 LOOK_S: Final = 0.05
 HEARTBEATS_PER_LEASE: Final = 5
 STARTS_MAX: Final = 3
@@ -172,10 +174,14 @@ class LoadSession:
         return _counters(self._call("stop", {}, timeout_s=STOP_S)["counters"])
 
     def check_processes(self) -> None:
-        """Raises LoadError if the master has ended. Lost workers are in `status`: they invalidate a step, not a run."""
-        master = self._children.get("master")
-        if master is not None and (status := master.exit_status()) is not None:
-            raise LoadError(f"the Locust master ended by itself (exit status {status})", master.log_tail())
+        """Raises LoadError if the master or every worker has ended. One lost worker of several is in `status`: it
+        invalidates steps, it does not end a run."""
+        ended = {name: status for name, child in self._children.items() if (status := child.exit_status()) is not None}
+        if "master" in ended:
+            raise LoadError(f"the Locust master ended by itself: {exit_line(ended['master'])}", self._log_tail())
+        if ended and len(ended) == len(self._children) - 1:
+            name, status = next(iter(ended.items()))
+            raise LoadError(f"every Locust worker ended: {name}: {exit_line(status)}", self._children[name].log_tail())
 
     def _start_on_free_ports(self) -> None:
         for start in range(1, STARTS_MAX + 1):
@@ -304,11 +310,14 @@ class LoadSession:
         try:
             answer = self._ask(name, body, timeout_s=timeout_s)
         except FetchError as error:
-            self.check_processes()
+            deadline = Deadline.after_s(DYING_S)
+            while not deadline.passed():  # a process that was killed closes its sockets before it is seen to have ended
+                self.check_processes()
+                sleep_s(LOOK_S)
             raise LoadError(f"the load's controller does not answer: {error}", self._log_tail()) from error
         if answer.status != 200:
-            message = f"the load's controller answered {name} with {answer.status}: {answer.text()[:200].strip()}"
-            raise LoadError(message, self._log_tail())
+            self.check_processes()  # a dead process explains more than what the controller says of it
+            raise LoadError(f"the load's controller refused {name}: {_reason(answer)}", self._log_tail())
         return answer
 
     def _ask(self, name: str, body: Mapping[str, Any] | None, *, timeout_s: float) -> Answer:
@@ -327,3 +336,12 @@ class LoadSession:
 
 def _counters(steps: Mapping[str, Mapping[str, int]]) -> dict[int, Counters]:
     return {int(step): Counters(**books) for step, books in steps.items()}
+
+
+def _reason(answer: Answer) -> str:
+    """The controller's own words, where it had any."""
+    try:
+        said = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        said = f"HTTP {answer.status} {answer.text()}"
+    return one_line(str(said))
