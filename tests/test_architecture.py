@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,3 +150,10 @@ def test_no_module_is_a_drawer() -> None:
 def test_no_file_is_too_long_to_read() -> None:
     lengths = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
     assert not {path: lines for path, lines in lengths.items() if lines > LINES_MAX}
+
+
+def test_what_is_installed_is_what_is_in_the_tree() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {path.parent for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    in_tree = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert listed == in_tree | {"loadstair.locustfiles"}
