@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from loadstair.clock import monotonic_ns
 from loadstair.telemetry.host import HostCpu, ProcessCpu
 from loadstair.telemetry.source import SourceError
+from loadstair.units import s_from_ns
 
 
 def burn_cpu(seconds: float) -> None:
@@ -34,15 +36,17 @@ def test_a_busy_process_shows_and_an_idle_one_does_not() -> None:
 
 def test_what_a_process_started_is_counted_with_it() -> None:
     source = ProcessCpu("a/engine0", os.getpid(), series="process.cpu_percent")
-    source.read()
     script = "import os\nwhile os.times().user < 0.3: pass\nprint(flush=True)\ninput()"
+    began_ns = monotonic_ns()
+    source.read()
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        (with_child,) = source.read()
+        (reading,) = source.read()
+        elapsed_s = s_from_ns(monotonic_ns() - began_ns)
         child.communicate(b"\n")
-    (without,) = source.read()
-    assert with_child.value > without.value
+    # The child burned 0.3 s, give or take two ticks of 10 ms, while we waited; we ourselves burned next to nothing.
+    assert reading.value / 100 * elapsed_s >= 0.28
 
 
 def test_the_hosts_percentage_is_one_of_all_cores() -> None:
