@@ -11,7 +11,3 @@ def ns_from_s(seconds: float) -> int:
 
 def s_from_ns(nanoseconds: float) -> float:
     return nanoseconds / NS_PER_S
-
-
-def ms_from_ns(nanoseconds: float) -> float:
-    return nanoseconds / NS_PER_MS

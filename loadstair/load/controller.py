@@ -15,7 +15,6 @@ import gevent
 import msgpack
 from flask import Blueprint, Response, g, jsonify, request
 from gevent.lock import RLock
-from locust.env import Environment
 from locust.runners import MasterRunner
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
@@ -37,9 +36,8 @@ COUNTERS: Final = ("started", "ok", "failed", "killed")
 
 
 class Controller:
-    def __init__(self, config: LoadConfig, environment: Environment, runner: MasterRunner, *, token: str) -> None:
+    def __init__(self, config: LoadConfig, runner: MasterRunner, *, token: str) -> None:
         self._config = config
-        self._environment = environment
         self._runner = runner
         self._token = token.encode()
         self._crew = Crew(runner)

@@ -60,7 +60,7 @@ def install(environment: Environment) -> None:
 def _install_controller(config: LoadConfig, environment: Environment, runner: MasterRunner, token: str) -> None:
     if environment.web_ui is None or environment.web_ui.app is None:
         raise LoadError("the controller needs Locust's web server: start the master without --headless")
-    controller = Controller(config, environment, runner, token=token)
+    controller = Controller(config, runner, token=token)
     environment.web_ui.app.before_request(controller.refuse_others)
     environment.web_ui.app.register_blueprint(controller.blueprint())
     gevent.spawn(controller.keep_lease)

@@ -263,6 +263,3 @@ class Plan(PlanValue):
     variants: dict[str, object] | None = None
     matrix: dict[str, object] | None = None
     compare_unequal: bool = False
-
-    def topology(self, name: str) -> TopologyPlan:
-        return next(topology for topology in self.topologies if topology.name == name)

@@ -75,10 +75,6 @@ def load_unit(mode: str) -> str:
     return "users" if mode == "closed" else "requests/s"
 
 
-def gibibytes(value: float | None) -> str:
-    return ABSENT if value is None else f"{value / 1024**3:.1f} GiB"
-
-
 def claim_words(values: Values) -> str:
     """What the interval of a ratio allows to say."""
     if values["value"] is None:

@@ -20,10 +20,6 @@ class RequestTrace:
     sent_ns: int
     token_ns: tuple[int, ...]
 
-    @property
-    def ttft_ns(self) -> int:
-        return self.token_ns[0] - self.sent_ns
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedLoopResult:
