@@ -22,8 +22,9 @@ from loadstair.report.page import page
 def render_report(summary_json: Mapping[str, Any], plan_yaml: str, run: Mapping[str, Any]) -> str:
     """From the values of summary.json, plan.yaml (as resolved) and run.json. The same values give the same page."""
     folder = resources.files("loadstair.report")
+    vendor = resources.files("loadstair.vendor")
     scripts = [
-        _script(folder.joinpath("vendor", "echarts.min.js").read_text(encoding="utf-8")),
+        _script(vendor.joinpath("echarts.min.js").read_text(encoding="utf-8")),
         _script(folder.joinpath("templates", "charts.js").read_text(encoding="utf-8")),
     ]
     style = Markup(folder.joinpath("templates", "report.css").read_text(encoding="utf-8"))  # noqa: S704 our own file

@@ -1,7 +1,7 @@
 import hashlib
 from importlib import resources
 
-VENDOR = resources.files("loadstair.report").joinpath("vendor")
+VENDOR = resources.files("loadstair").joinpath("vendor")
 ECHARTS_SHA256 = "b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0"
 
 
