@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", "measure a plan, analyse it, write the report", _run)
     _plan_options(run)
     run.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="gets the run's folder (reports)")
-    run.add_argument("--quiet", action="store_true", help="print errors only")
+    run.add_argument("--quiet", action="store_true", help="print errors only, and with them where the report is")
 
     analyze = _command(commands, "analyze", "make summary.json and results.json again from a run's files", _analyze)
     analyze.add_argument("run", type=Path, metavar="DIR", help="a run folder")
@@ -137,6 +137,8 @@ def _run(options: argparse.Namespace) -> int:
             _print_to_stderr(f"nothing was measured; logs: {finished.folder.log_path}")
     elif finished.summary is not None:
         _print_verdict(finished.summary)
+    if finished.summary is not None and options.quiet and finished.exit_code:
+        _print_to_stderr(f"report: {finished.folder.report_path}")
     return finished.exit_code
 
 
@@ -190,7 +192,7 @@ def _print_verdict(summary: "Summary") -> None:
         _print_to_stderr(f"error: the measurement is invalid: {name} has no valid step")
     for threshold in summary.thresholds:
         if threshold.status != "met":
-            what = "failed" if threshold.status == "failed" else "needs an invalid measurement"
+            what = "failed" if threshold.status == "failed" else "cannot be judged"
             _print_to_stderr(f"error: threshold {what}: {threshold.text}: {threshold.message}")
 
 

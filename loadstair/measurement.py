@@ -26,6 +26,7 @@ from loadstair.telemetry.counters import server_counters, settled_counters
 from loadstair.telemetry.sampler import Gap, Sampler
 from loadstair.telemetry.sources import sources_for
 from loadstair.topology.bring_up import bring_up
+from loadstair.topology.external import waiting_s
 from loadstair.topology.running import RunningTopology
 
 
@@ -81,6 +82,9 @@ def _topology(
 @contextmanager
 def _brought_up(run: Measuring, visit: Visit, plan: TopologyPlan) -> Iterator[RunningTopology]:
     run.progress.phase(f"{plan.name}: starting")
+    wait_s = waiting_s(plan)
+    if wait_s is not None:
+        run.progress.say(f"{plan.name}: has {wait_s:g} s from now to answer")
     with bring_up(
         plan, plan=run.plan, plan_dir=run.plan_dir, log_dir=run.folder.log_path, visit=visit.visit
     ) as topology:

@@ -46,19 +46,34 @@ def judge_threshold(threshold: Threshold, summary: Mapping[str, object]) -> Thre
         return invalid(f"the step at load {bad.get('load')} is invalid")
     last = found[-1]
     value = last.get("value") if isinstance(last, Mapping) else last
+    estimate = next((entry for entry in reversed(found) if isinstance(entry, Mapping) and "value" in entry), {})
+    if value is None:
+        return invalid(_why_unknown(estimate))
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return invalid(
-            "there is no number at that path"
-            if value is not None
-            else "it was not measured (too few samples, or no valid step)"
-        )
+        return invalid("there is no number at that path")
     met = _COMPARE[threshold.op](value, threshold.limit)
     return ThresholdResult(
         text=threshold.text,
         status=ThresholdStatus.MET if met else ThresholdStatus.FAILED,
         value=float(value),
-        message=f"measured {value:.6g}",
+        message=_measured(float(value), estimate),
     )
+
+
+def _why_unknown(estimate: Mapping[str, object]) -> str:
+    """What the estimate's own findings say, which name how many samples it needs."""
+    findings = estimate.get("findings")
+    messages = [str(one["message"]) for one in findings] if isinstance(findings, list) else []
+    return "; ".join(messages) or "it is not known: there was nothing to measure it by"
+
+
+def _measured(value: float, estimate: Mapping[str, object]) -> str:
+    """`measured 36.8 [35.8, 40.7], n 312`; the end of an interval comes with the whole of it."""
+    text = f"measured {value:.4g}"
+    low, high, n = estimate.get("low"), estimate.get("high"), estimate.get("n")
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        text += f" [{low:.4g}, {high:.4g}]"
+    return f"{text}, n {n}" if isinstance(n, int) else text
 
 
 def _follow(value: object, path: Sequence[Segment]) -> list[object] | None:

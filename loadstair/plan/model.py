@@ -192,6 +192,7 @@ class TopologyPlanBase(PlanValue):
     restart: Literal["always", "never"] = "always"
     """Whether engines are started anew for every visit."""
     ready_timeout_s: PositiveSeconds = 600.0
+    """How long its servers may take to be ready. An `external` topology is waited for only if the plan has this."""
     headers: dict[str, str] = {}
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; the key itself never stands in a plan."""
@@ -222,6 +223,7 @@ class ExternalTopology(TopologyPlanBase):
     url: Annotated[HttpUrl, AfterValidator(_no_query)]
     """The server's root; /v1 is added unless the path already ends in it."""
     metrics: tuple[HttpUrl, ...] = ()
+    """One page for each of `replicas`, in order; pages after those may be a DCGM exporter's or nginx's stub_status."""
     replicas: tuple[HttpUrl, ...] = ()
     tls: Tls = Tls()
     engines: tuple[Engine, ...] = ()

@@ -6,19 +6,24 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from loadstair.report import view
+from loadstair.units import NS_PER_S
 
 # What XML 1.0 cannot hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(summary_json: Mapping[str, Any]) -> str:
-    """A threshold that failed is a failure; an invalid step, or a threshold that needed one, is an error."""
+    """A threshold that failed is a failure; an invalid step, or a threshold that needed one, is an error.
+
+    `time` is seconds: a step's is its holds over all repeats, a threshold takes none.
+    """
     root = Element("testsuites", name=_clean(summary_json["name"]))
     unit = view.load_unit(summary_json["mode"])
     for name, topology in summary_json["topologies"].items():
         suite = SubElement(root, "testsuite", name=_clean(name))
         for step in topology["steps"]:
             case = SubElement(suite, "testcase", classname=_clean(name), name=view.load_words(step["load"], unit))
+            case.set("time", f"{_held_s(step):.3f}")
             if step["verdict"] != "valid":
                 _problem(case, "error", "; ".join(reason["message"] for reason in step["reasons"]))
         if not topology["steps"]:
@@ -27,12 +32,13 @@ def junit_xml(summary_json: Mapping[str, Any]) -> str:
         _count(suite)
     thresholds = SubElement(root, "testsuite", name="thresholds")
     for result in summary_json["thresholds"]:
-        case = SubElement(thresholds, "testcase", classname="thresholds", name=_clean(result["text"]))
+        case = SubElement(thresholds, "testcase", classname="thresholds", name=_clean(result["text"]), time="0")
         if result["status"] == "failed":
-            _problem(case, "failure", result["message"])
+            _problem(case, "failure", f"{result['text']}: {result['message']}")
         elif result["status"] != "met":
-            _problem(case, "error", result["message"])
+            _problem(case, "error", f"{result['text']}: {result['message']}")
     _count(thresholds)
+    _sum_up(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
@@ -45,6 +51,18 @@ def _count(suite: Element) -> None:
     suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("errors", str(len(suite.findall("testcase/error"))))
+    suite.set("time", f"{sum(float(case.get('time', '0')) for case in suite.findall('testcase')):.3f}")
+
+
+def _held_s(step: Mapping[str, Any]) -> float:
+    return sum(visit["hold_end_ns"] - visit["hold_start_ns"] for visit in step["visits"]) / NS_PER_S
+
+
+def _sum_up(root: Element) -> None:
+    suites = root.findall("testsuite")
+    for key in ("tests", "failures", "errors"):
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in suites)))
+    root.set("time", f"{sum(float(suite.get('time', '0')) for suite in suites):.3f}")
 
 
 def _clean(text: str) -> str:

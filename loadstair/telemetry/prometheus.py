@@ -1,14 +1,14 @@
-"""Prometheus text of inference servers, in names of our own.
+"""Prometheus text of inference servers and of the DCGM exporter, in names of our own.
 
 Names differ between servers and change between versions: each of our series lists the samples it may come from, the
 current name first, and the first one that a page has wins. A series that a page lacks is left out, never zero.
 Sources: vLLM's metrics documentation (v0.8 to v0.31), SGLang's production metrics, llama.cpp's server README, TGI's
-metrics reference.
+metrics reference; DCGM exporter's default-counters.csv (4.6.0-4.8.3) for its names and units.
 """
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -101,6 +101,22 @@ COUNTED_APART: Mapping[str, str] = {"llamacpp:prompt_tokens_total": "llamacpp:pr
 
 RATIOS = frozenset({"engine.kv.usage"})
 
+DCGM_UNITS: Mapping[str, tuple[str, float]] = {
+    "DCGM_FI_DEV_GPU_UTIL": ("gpu.utilization", 0.01),  # %
+    "DCGM_FI_DEV_FB_USED": ("gpu.memory_used_bytes", 2.0**20),  # MiB
+    "DCGM_FI_DEV_POWER_USAGE": ("gpu.power_watts", 1.0),
+}
+"""Our series (as `loadstair.telemetry.gpu` defines them) and what one of DCGM's units is in ours.
+
+DCGM's memory leaves out what the driver reserves, a few hundred MiB that NVML counts.
+"""
+
+DCGM_BLANK = 2.0**47
+"""From here on a value is one of DCGM's marks for "not known": its blank double; its blank integers lie above."""
+
+DCGM_LABELS = ("gpu", "GPU_I_ID")
+"""The exporter's index of the GPU, and under MIG of the instance; a container counts the GPUs that it sees from 0."""
+
 _WANTED = frozenset(name for names in SAMPLES_OF.values() for name in names) | frozenset(COUNTED_APART.values())
 _NAME_END = re.compile(r"[{\s]")
 
@@ -112,7 +128,7 @@ def engine_series(page: str) -> dict[str, float]:
     Raises ValueError if one of their lines is no Prometheus text.
     """
     values: dict[str, list[float]] = {}
-    for name, labels, value in _wanted_samples(page):
+    for name, labels, value in _wanted_samples(page, _WANTED):
         if not math.isnan(value) and labels.get("finished_reason") not in UNFINISHED_REASONS:
             values.setdefault(name, []).append(value)
     for name, apart in COUNTED_APART.items():
@@ -128,9 +144,23 @@ def engine_series(page: str) -> dict[str, float]:
     return series
 
 
-def _wanted_samples(page: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def gpu_readings(page: str) -> list[Reading]:
+    """One for each GPU and series that a DCGM exporter's page has.
+
+    Raises ValueError if one of their lines is no Prometheus text.
+    """
+    readings = []
+    for name, labels, value in _wanted_samples(page, DCGM_UNITS.keys()):
+        series, unit = DCGM_UNITS[name]
+        if 0 <= value < DCGM_BLANK:
+            which = ",".join(f'{label}="{labels[label]}"' for label in DCGM_LABELS if labels.get(label))
+            readings.append(Reading(series=series, value=value * unit, labels=which))
+    return readings
+
+
+def _wanted_samples(page: str, names: Set[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
     # Most of a page is buckets that nobody reads, and the parser's time is taken from the load generator's machine.
-    wanted = (line for line in page.splitlines() if _NAME_END.split(line, 1)[0] in _WANTED)
+    wanted = (line for line in page.splitlines() if _NAME_END.split(line, 1)[0] in names)
     for family in text_string_to_metric_families("\n".join(wanted) + "\n"):
         for sample in family.samples:
             yield sample.name, sample.labels, sample.value
@@ -138,16 +168,22 @@ def _wanted_samples(page: str) -> Iterator[tuple[str, Mapping[str, str], float]]
 
 def fetch_engine_series(endpoint: Endpoint, metrics_url: str) -> dict[str, float]:
     """Raises SourceError if the page does not come or is no Prometheus text."""
+    page = fetch_page(endpoint, metrics_url)
     try:
-        answer = ask(endpoint, metrics_url, timeout_s=PAGE_TIMEOUT_S, body_bytes_max=PAGE_BYTES_MAX)
+        return engine_series(page)
+    except ValueError as error:
+        raise SourceError(f"{metrics_url}: no Prometheus text: {error}") from error
+
+
+def fetch_page(endpoint: Endpoint, url: str) -> str:
+    """Raises SourceError if the page does not come."""
+    try:
+        answer = ask(endpoint, url, timeout_s=PAGE_TIMEOUT_S, body_bytes_max=PAGE_BYTES_MAX)
     except FetchError as error:
         raise SourceError(str(error)) from error
     if answer.status != 200:
-        raise SourceError(f"{metrics_url}: HTTP {answer.status}")
-    try:
-        return engine_series(answer.text())
-    except ValueError as error:
-        raise SourceError(f"{metrics_url}: no Prometheus text: {error}") from error
+        raise SourceError(f"{url}: HTTP {answer.status}")
+    return answer.text()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from loadstair.telemetry.gpu import local_gpus
 from loadstair.telemetry.host import HostCpu, ProcessCpu
 from loadstair.telemetry.nginx import StatusPage
+from loadstair.telemetry.other_page import OtherPage
 from loadstair.telemetry.prometheus import MetricsPage
 from loadstair.telemetry.source import Source
 from loadstair.topology.endpoint import Endpoint
@@ -26,6 +27,8 @@ def sources_for(endpoint: Endpoint, topology: str, load_pids: Mapping[str, int])
         sources.append(StatusPage(name=f"{topology}/balancer", url=endpoint.balancer_status_url))
     if endpoint.balancer_pid is not None:
         sources.append(ProcessCpu(f"{topology}/balancer", endpoint.balancer_pid, series="process.cpu_percent"))
+    for index, url in enumerate(endpoint.other_pages):
+        sources.append(OtherPage(name=f"{topology}/page{index}", endpoint=endpoint, url=url))
     sources += [ProcessCpu(f"generator/{name}", pid, series="generator.cpu_percent") for name, pid in load_pids.items()]
     if endpoint.fingerprint.get("kind") in SERVES_FROM_HERE:
         sources += local_gpus(topology)

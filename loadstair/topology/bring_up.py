@@ -19,7 +19,7 @@ from loadstair.plan.model import (
     TopologyPlan,
 )
 from loadstair.topology.access import missing_key_line
-from loadstair.topology.external import external_topology
+from loadstair.topology.external import external_topology, wait_until_there, waiting_s
 from loadstair.topology.preflight import preflight
 from loadstair.topology.processes import bring_up_processes
 from loadstair.topology.running import RunningTopology
@@ -73,7 +73,10 @@ def _start(
                 stack, topology, plan=plan, plan_dir=plan_dir, log_dir=log_dir, visit=visit, deadline=deadline
             )
         case ExternalTopology():
-            return external_topology(topology, plan_dir=plan_dir)
+            running = external_topology(topology, plan_dir=plan_dir)
+            if waiting_s(topology) is not None:
+                wait_until_there(running.endpoint, deadline)
+            return running
         case ComposeTopology() | KubernetesTopology():
             raise TopologyError(
                 f"topology {topology.name}: kind {topology.kind} is not supported by this version; "

@@ -28,6 +28,8 @@ class Endpoint:
     replicas: tuple[Replica, ...]
     balancer_status_url: str | None = None
     balancer_pid: int | None = None
+    other_pages: tuple[str, ...] = ()
+    """Telemetry that is no engine's: a DCGM exporter's metrics, a balancer's status page of its own."""
     headers: dict[str, str] = field(default_factory=dict)
     api_key_env: str | None = None
     tls_verify: bool = True

@@ -1,13 +1,20 @@
-"""Servers that are up already: nothing is started, nothing is stopped."""
+"""Servers that others start and stop: nothing is started, nothing is stopped."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadstair.plan.model import ExternalTopology
-from loadstair.topology.access import host_and_port, origin
+from loadstair.clock import Deadline, sleep_s
+from loadstair.fetch import FetchError
+from loadstair.plan.model import ExternalTopology, TopologyPlan
+from loadstair.topology.access import ask, host_and_port, origin
 from loadstair.topology.endpoint import Endpoint, Replica
 from loadstair.topology.engines import served_metrics_url
 from loadstair.topology.running import RunningTopology
+
+POLL_S = 0.5
+ASK_TIMEOUT_S = 5.0
+NOT_YET = frozenset({502, 503, 504})
+"""What a balancer answers as long as its engines load."""
 
 
 def external_topology(topology: ExternalTopology, *, plan_dir: Path) -> RunningTopology:
@@ -26,6 +33,8 @@ def external_topology(topology: ExternalTopology, *, plan_dir: Path) -> RunningT
         tls_verify=topology.tls.verify,
         tls_ca=None if topology.tls.ca is None else str(plan_dir.resolve() / topology.tls.ca),
         upstreams={urlsplit(replica.url).netloc: replica.name for replica in replicas},
+        # Without `replicas` every metrics page stands for one.
+        other_pages=topology.metrics[len(replicas) :] if topology.replicas else (),
         fingerprint={
             "kind": topology.kind,
             "url": topology.url,
@@ -36,6 +45,29 @@ def external_topology(topology: ExternalTopology, *, plan_dir: Path) -> RunningT
         },
     )
     return RunningTopology(name=topology.name, endpoint=endpoint)
+
+
+def waiting_s(topology: TopologyPlan) -> float | None:
+    """How long an external topology may take to be there; None: it has to be there at once.
+
+    That is its `ready_timeout_s`, if the plan gives one: then somebody else is expected to start it meanwhile.
+    """
+    if isinstance(topology, ExternalTopology) and "ready_timeout_s" in topology.model_fields_set:
+        return topology.ready_timeout_s
+    return None
+
+
+def wait_until_there(endpoint: Endpoint, deadline: Deadline) -> None:
+    """Returns when the endpoint answers, or at the deadline: what is wrong then is for the preflight to say."""
+    while not deadline.passed():
+        try:
+            answer = ask(endpoint, f"{endpoint.url}/models", timeout_s=max(0.1, min(ASK_TIMEOUT_S, deadline.left_s())))
+        except FetchError:
+            pass
+        else:
+            if answer.status not in NOT_YET:
+                return
+        sleep_s(min(POLL_S, max(0.0, deadline.left_s())))
 
 
 def base_url(url: str) -> str:

@@ -52,9 +52,18 @@ def test_a_threshold_is_met_failed_or_not_to_be_told(text: str, expected: Thresh
     assert status(text) is expected
 
 
-def test_the_result_says_what_was_measured() -> None:
-    result = judge_threshold(parse_threshold("topologies.tp4.steps[load=16].ttft_ms.p99 <= 100"), SUMMARY)
-    assert (result.value, result.message) == (120.0, "measured 120")
+@pytest.mark.parametrize("path", ["ttft_ms.p99", "ttft_ms.p99.value"])
+def test_the_result_says_what_was_measured_and_how_surely(path: str) -> None:
+    result = judge_threshold(parse_threshold(f"topologies.tp4.steps[load=16].{path} <= 100"), SUMMARY)
+    assert (result.value, result.message) == (120.0, "measured 120 [110, 130], n 9")
+
+
+def test_an_unknown_number_says_what_it_lacks() -> None:
+    few = {"value": None, "n": 42, "findings": [{"message": "a p99 needs 100 samples, there are 42"}]}
+    result = judge_threshold(
+        parse_threshold("topologies.tp4.ttft_ms.p99 <= 1"), {"topologies": {"tp4": {"ttft_ms": {"p99": few}}}}
+    )
+    assert (result.status, result.message) == (ThresholdStatus.INVALID, "a p99 needs 100 samples, there are 42")
 
 
 def test_a_path_is_parsed_into_names_indices_and_entries() -> None:
