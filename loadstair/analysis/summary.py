@@ -12,10 +12,17 @@ from loadstair.analysis.estimate import Finding, Severity
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
 from loadstair.analysis.slo import RequestLimits, request_limits
 from loadstair.analysis.step import measure_visit
-from loadstair.analysis.summary_values import comparison_values, finding_values, threshold_values, topology_values
+from loadstair.analysis.summary_values import (
+    comparison_values,
+    finding_values,
+    threshold_values,
+    timeline_values,
+    topology_values,
+)
 from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
+from loadstair.analysis.timeline import Timeline, timeline
 from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
-from loadstair.plan.model import Gpus, LoadMode, Plan
+from loadstair.plan.model import Gpus, LoadMode, Plan, TopologyPlan
 from loadstair.plan.threshold import parse_threshold
 from loadstair.samples.frame import Samples, Telemetry
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
@@ -31,6 +38,7 @@ class TopologySummary:
     steps: tuple[LoadStep, ...]
     """In the order of their load; empty if it was never measured."""
     capacity: Capacity
+    timeline: Timeline | None
 
     @property
     def has_valid_step(self) -> bool:
@@ -63,7 +71,9 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         if visit.topology in judged:
             judged[visit.topology] += _judge(visit, plan, samples, telemetry, limits)
     topologies = {
-        topology.name: _topology(topology.name, topology.kind, topology.gpus, judged[topology.name], plan, rng)
+        topology.name: _topology(
+            topology, judged[topology.name], plan, _timeline(run, topology.name, samples, telemetry), rng
+        )
         for topology in plan.topologies
     }
     first, *others = topologies.values()
@@ -109,6 +119,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
             name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus)}
             for name, one in summary.topologies.items()
         },
+        "timelines": {name: timeline_values(one.timeline) for name, one in summary.topologies.items()},
         "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in summary.comparisons},
         "thresholds": [threshold_values(result) for result in summary.thresholds],
         "topologies_without_valid_step": list(summary.topologies_without_valid_step),
@@ -135,19 +146,29 @@ def _judge(
     ]
 
 
+def _timeline(run: RunRecord, topology: str, samples: Samples, telemetry: Telemetry) -> Timeline | None:
+    return timeline(tuple(visit for visit in run.visits if visit.topology == topology), samples, telemetry)
+
+
 def _topology(
-    name: str,
-    kind: str,
-    gpus: Gpus | None,
+    topology: TopologyPlan,
     judged: list[JudgedStep],
     plan: Plan,
+    told: Timeline | None,
     rng: np.random.Generator,
 ) -> TopologySummary:
     loads = sorted({one.step.record.load for one in judged})
     steps = tuple(
         pool_load(tuple(one for one in judged if one.step.record.load == load), plan.slo, rng) for load in loads
     )
-    return TopologySummary(name=name, kind=kind, gpus=gpus, steps=steps, capacity=capacity(steps, gpus, rng))
+    return TopologySummary(
+        name=topology.name,
+        kind=topology.kind,
+        gpus=topology.gpus,
+        steps=steps,
+        capacity=capacity(steps, topology.gpus, rng),
+        timeline=told,
+    )
 
 
 def _unequal(first: TopologySummary, other: TopologySummary) -> bool:

@@ -5,6 +5,7 @@ Every estimate is `{value, low, high, n}` (with `findings` where it has any), nu
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 
 import numpy as np
@@ -16,6 +17,7 @@ from loadstair.analysis.meanwhile import Meanwhile
 from loadstair.analysis.pool import JudgedStep, LoadStep, latency_estimates
 from loadstair.analysis.step import METRICS, VisitStep
 from loadstair.analysis.thresholds import ThresholdResult
+from loadstair.analysis.timeline import Timeline
 from loadstair.plan.model import Gpus
 from loadstair.units import NS_PER_MS
 
@@ -35,6 +37,11 @@ def finding_values(finding: Finding) -> Values:
 
 def threshold_values(result: ThresholdResult) -> Values:
     return {"text": result.text, "status": str(result.status), "value": result.value, "message": result.message}
+
+
+def timeline_values(one: Timeline | None) -> Values | None:
+    """As `Timeline` has it; null where the topology was never measured."""
+    return None if one is None else asdict(one)
 
 
 def topology_values(steps: Sequence[LoadStep], capacity: Capacity, gpus: Gpus | None) -> Values:

@@ -1,54 +1,71 @@
-"""What the charts draw: points picked from summary.json, nothing computed."""
+"""What the charts draw: values picked from summary.json, nothing computed.
 
-from collections.abc import Mapping
+The page has one `Figure` for each chart; the data block has its panels. A panel is one of three shapes:
+
+- load: `lines` of `{name, style, dashed, points: [{load, value, low, high, valid, text}]}`, `marks` (knees)
+  `{style, load, value, text}`, `spans` (crossovers) `{value, low, high, text}`, `limit` `{value, text}` or null;
+- time: `lines` of `{name, style, dashed, values, texts}` over `time_s`, with `end_s` and `steps` `{start_s,
+  hold_start_s, hold_end_s, text, tip}`;
+- shares: `parts` of `{name, style, shares, texts}` over `loads` (words).
+
+`style` chooses colour and symbol, `text` is what a tooltip says; `percent` says that the values are shares.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from loadstair.report.view import load_unit
+from loadstair.report import view
+
+STYLES = 6
+"""Colours and symbols there are; a seventh topology has those of the first."""
+NEUTRAL = STYLES
+"""The style of a line that belongs to no topology."""
+
+Values = Mapping[str, Any]
+Panel = dict[str, Any]
 
 
-def chart_data(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The report's data block: for each chart, one series per topology, points in the order of load.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One entry of a chart's legend."""
 
-    A point is `{load, value, low, high, valid}`; steps where the value is unknown have none. `dashed` is a second
-    line of the same series, empty where a chart has none: a short run has a p50 where it has no p99.
-    """
+    name: str
+    style: int
+    dashed: bool = False
+    line: bool = False
+    """Drawn as a line alone, without a symbol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    id: str
+    title: str
+    note: str
+    """Below the chart; may be empty."""
+    keys: tuple[Key, ...]
+    columns: int
+    panel_height: int
+    panels: tuple[Panel, ...]
+
+    @property
+    def label(self) -> str:
+        """For those who hear the page."""
+        panels = "; ".join(panel["title"] for panel in self.panels)
+        return f"Chart: {self.title} ({panels}). The numbers stand in the tables of this page."
+
+
+def chart_data(summary: Values, figures: Sequence[Figure]) -> dict[str, Any]:
+    """The report's data block."""
     return {
-        "x": load_unit(summary["mode"]),
+        "x": view.load_unit(summary["mode"]),
         "loads": sorted({step["load"] for topology in summary["topologies"].values() for step in topology["steps"]}),
-        "charts": [
-            _chart(summary, "throughput", "Throughput, output tokens/s", ("output_tokens_per_s",)),
-            _chart(summary, "ttft", "TTFT, ms: p50 (dashed) and p99", ("ttft_ms", "p99"), dashed=("ttft_ms", "p50")),
+        "figures": [
+            {"id": one.id, "columns": one.columns, "panelHeight": one.panel_height, "panels": list(one.panels)}
+            for one in figures
         ],
     }
 
 
-def _chart(
-    summary: Mapping[str, Any], id_: str, title: str, path: tuple[str, ...], dashed: tuple[str, ...] | None = None
-) -> dict[str, Any]:
-    return {
-        "id": id_,
-        "title": title,
-        "series": [
-            {"name": name, "points": _points(topology, path), "dashed": _points(topology, dashed) if dashed else []}
-            for name, topology in summary["topologies"].items()
-        ],
-    }
-
-
-def _points(topology: Mapping[str, Any], path: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [point for step in topology["steps"] if (point := _point(step, path))]
-
-
-def _point(step: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
-    found: Any = step
-    for key in path:
-        found = found[key]
-    if found["value"] is None:
-        return None
-    return {
-        "load": step["load"],
-        "value": found["value"],
-        "low": found["low"],
-        "high": found["high"],
-        "valid": step["verdict"] == "valid",
-    }
+def topology_keys(summary: Values) -> tuple[Key, ...]:
+    return tuple(Key(name=name, style=index % STYLES) for index, name in enumerate(summary["topologies"]))

@@ -55,7 +55,7 @@ def _count(suite: Element) -> None:
 
 
 def _held_s(step: Mapping[str, Any]) -> float:
-    return sum(visit["hold_end_ns"] - visit["hold_start_ns"] for visit in step["visits"]) / NS_PER_S
+    return float(sum(visit["hold_end_ns"] - visit["hold_start_ns"] for visit in step["visits"])) / NS_PER_S
 
 
 def _sum_up(root: Element) -> None:

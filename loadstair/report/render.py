@@ -36,15 +36,16 @@ def render_report(summary_json: Mapping[str, Any], plan_yaml: str, run: Mapping[
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath("templates", name).read_text(encoding="utf-8")),
     )
     environment.globals["view"] = view
+    content = page(summary_json, run)
     return environment.get_template("report.html.j2").render(
-        page=page(summary_json, run),
+        page=content,
         summary=summary_json,
         run=run,
         plan_yaml=plan_yaml,
         policy=_policy(scripts, style),
         style=style,
         scripts=scripts,
-        data=data_block(chart_data(summary_json)),
+        data=data_block(chart_data(summary_json, content.figures)),
     )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadstair.report import view
+from loadstair.report.told import told_once
 
 _SEVERITY_STYLE = {"invalid": "bold red", "warning": "yellow"}
 LINES_MAX = 8
@@ -61,18 +62,9 @@ def _verdict(steps: Mapping[str, Mapping[str, Any] | None]) -> Text:
 
 
 def _reasons(topologies: Mapping[str, Any], unit: str) -> list[Text]:
-    """Each reason of a topology once, in the words of the first load that has it, with the other loads."""
-    loads: dict[tuple[str, str], list[float]] = {}
-    messages: dict[tuple[str, str], str] = {}
-    for name, topology in topologies.items():
-        for step in topology["steps"]:
-            for reason in step["reasons"]:
-                loads.setdefault((name, reason["id"]), []).append(step["load"])
-                messages.setdefault((name, reason["id"]), reason["message"])
-    lines = []
-    for (name, id_), (first, *others) in loads.items():
-        likewise = f" (likewise at {', '.join(map(view.load, others))} {unit})" if others else ""
-        lines.append(f"{name} at {view.load_words(first, unit)}: {messages[name, id_]}{likewise}")
+    lines = [
+        f"{name} {reason}" for name, topology in topologies.items() for reason in told_once(topology, "reasons", unit)
+    ]
     return _shortened([Text(line, style=_SEVERITY_STYLE["invalid"]) for line in lines])
 
 

@@ -60,6 +60,27 @@ def percent(value: float | None) -> str:
     return f"{value * 100:.1f} %" if value else "0 %"
 
 
+def share(values: Values) -> str:
+    """`1.2 % [0.4 %, 3.1 %]`: an estimate that is a share."""
+    if values["value"] is None or values["low"] is None:
+        return percent(values["value"])
+    return f"{percent(values['value'])} [{percent(values['low'])}, {percent(values['high'])}]"
+
+
+def two_digits(value: float) -> str:
+    """What a load between two steps is known to: `17`, `1.5`."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+
+
+def count(value: int) -> str:
+    return f"{value:,}"
+
+
+def moment(started: str) -> str:
+    """`2026-11-21 10:43:19 UTC` from run.json's ISO 8601."""
+    return started.replace("T", " ", 1).replace("+00:00", " UTC")
+
+
 def load(value: float | None) -> str:
     return ABSENT if value is None else f"{value:g}"
 
@@ -73,6 +94,14 @@ def load_words(value: float | None, unit: str) -> str:
 
 def load_unit(mode: str) -> str:
     return "users" if mode == "closed" else "requests/s"
+
+
+GLYPHS = "●■▲◆▼★"
+"""The charts' symbols as letters, by style."""
+
+
+def glyph(style: int) -> str:
+    return GLYPHS[style]
 
 
 def claim_words(values: Values) -> str:

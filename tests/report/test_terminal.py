@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -77,3 +78,7 @@ def test_it_fits_eighty_columns_for_two_topologies() -> None:
 
 def test_nothing_measured_prints_the_answer_alone() -> None:
     assert "No step of any topology is valid" in printed(empty_summary())
+
+
+def test_the_table_looks_as_it_was_reviewed(golden: Callable[[str, str], None]) -> None:
+    golden("report/terminal.txt", printed(mixed_summary(), width=100))

@@ -41,3 +41,17 @@ def test_a_ratio_inside_the_noise_is_called_so() -> None:
     assert view.claim_words({"value": 1.1, "claim": None}) == "inside the noise"
     assert view.claim_words({"value": 1.1, "claim": "higher"}) == "higher"
     assert view.claim_words({"value": None, "claim": None}) == "not measured"
+
+
+def test_a_share_is_in_percent_with_its_interval() -> None:
+    assert view.share({"value": 0.02, "low": 0.01, "high": 0.04}) == "2.0 % [1.0 %, 4.0 %]"
+    assert view.share({"value": 0.02, "low": None, "high": None}) == "2.0 %"
+    assert view.share({"value": None, "low": None, "high": None}) == "–"
+
+
+def test_a_load_between_steps_has_two_digits() -> None:
+    assert [view.two_digits(value) for value in (1.54, 17.2, 352.4)] == ["1.5", "17", "352"]
+
+
+def test_a_moment_is_told_in_utc() -> None:
+    assert view.moment("2026-11-21T10:43:19+00:00") == "2026-11-21 10:43:19 UTC"

@@ -1,0 +1,208 @@
+"""The charts against load: the answer's, the percentiles, the requests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from loadstair.report import view
+from loadstair.report.charts import STYLES, Figure, Panel, Values, topology_keys
+
+PERCENTILES = ("p50", "p90", "p99")
+LATENCIES = (
+    ("ttft", "Time to first token (TTFT)"),
+    ("ttft_due", "Time to first token, from the time at which the request was due"),
+    ("itl", "Inter-token latency (ITL)"),
+    ("tpot", "Time per output token (TPOT)"),
+    ("e2e", "End to end (E2E)"),
+)
+MS_PER_S = 1000.0
+
+Words = Callable[[Values], str]
+
+_BANDS = "Bands and bars are 95 % intervals, cut off where they leave the panel."
+_WHY_P50 = " TTFT p50 is drawn too where a p99 is unknown: it needs 100 requests."
+_PERCENTILE_NOTE = f"Each panel has a scale of its own. A p99 needs 100 samples, its interval 500. {_BANDS}"
+
+
+def answer_figure(summary: Values) -> Figure:
+    """Throughput and TTFT p99 against load, one above the other; p50 dashed where a p99 is missing."""
+    unit = view.load_unit(summary["mode"])
+    p99 = _load_panel(summary, "TTFT p99, ms", ("ttft_ms", "p99"), _limit(summary, "ttft", "p99"))
+    short = [line["name"] for line in p99["lines"] if _lacks(summary["topologies"][line["name"]], "p99")]
+    if short:
+        p99["title"] = _titled("TTFT, ms: p99, dashed p50", p99["limit"])
+        p99["lines"] += _lines(summary, ("ttft_ms", "p50"), only=short, dashed=True)
+    throughput = _load_panel(summary, "Output tokens/s", ("output_tokens_per_s",), None)
+    throughput["marks"] = _knees(summary)
+    throughput["spans"] = _crossovers(summary, unit)
+    return Figure(
+        id="answer",
+        title=f"Throughput and time to first token against {unit}",
+        note=f"{_BANDS}{_about_invalid(summary)}{_about_marks(throughput)}{_WHY_P50 if short else ''}",
+        keys=topology_keys(summary),
+        columns=1,
+        panel_height=270,
+        panels=(throughput, p99),
+    )
+
+
+def latency_figures(summary: Values) -> tuple[Figure, ...]:
+    """One for each latency that was measured: p50, p90 and p99 side by side, each on a scale of its own."""
+    steps = [step for topology in summary["topologies"].values() for step in topology["steps"]]
+    measured = [(metric, title) for metric, title in LATENCIES if any(f"{metric}_ms" in step for step in steps)]
+    return tuple(
+        Figure(
+            id=metric,
+            title=f"{title}, ms",
+            note=_PERCENTILE_NOTE if place == 0 else "",
+            keys=topology_keys(summary),
+            columns=3,
+            panel_height=230,
+            panels=tuple(
+                _load_panel(summary, name, (f"{metric}_ms", name), _limit(summary, metric, name))
+                for name in PERCENTILES
+            ),
+        )
+        for place, (metric, title) in enumerate(measured)
+    )
+
+
+def requests_figure(summary: Values) -> Figure:
+    """Completed requests, those within the SLO where there is one, and the share that failed."""
+    panels = [
+        _load_panel(summary, "Completed requests/s", ("requests_per_s",), None),
+        _load_panel(summary, "Goodput, requests/s within the SLO", ("goodput_rps",), None),
+        _load_panel(summary, "Failed requests, share", ("error_rate",), _error_limit(summary), text=view.share),
+    ]
+    told = tuple(
+        panel for panel in panels if any(point["value"] for line in panel["lines"] for point in line["points"])
+    )
+    no_failure = "" if panels[-1] in told else "No request failed."
+    return Figure(
+        id="requests",
+        title="Requests and goodput",
+        note=no_failure,
+        keys=topology_keys(summary),
+        columns=3,
+        panel_height=230,
+        panels=told or (panels[0],),
+    )
+
+
+def _load_panel(
+    summary: Values, title: str, path: tuple[str, ...], limit: Values | None, text: Words = view.estimate
+) -> Panel:
+    return {
+        "kind": "load",
+        "title": _titled(title, limit),
+        "percent": text is view.share,
+        "lines": _lines(summary, path, text=text),
+        "marks": [],
+        "spans": [],
+        "limit": limit,
+    }
+
+
+def _titled(title: str, limit: Values | None) -> str:
+    """With the limit's words: where it is far above the values its line is not drawn."""
+    return title if limit is None else f"{title} ({limit['text']})"
+
+
+def _lines(
+    summary: Values,
+    path: tuple[str, ...],
+    *,
+    only: Sequence[str] | None = None,
+    dashed: bool = False,
+    text: Words = view.estimate,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "style": index % STYLES,
+            "dashed": dashed,
+            "points": [point for step in topology["steps"] if (point := _point(step, path, text))],
+        }
+        for index, (name, topology) in enumerate(summary["topologies"].items())
+        if only is None or name in only
+    ]
+
+
+def _point(step: Values, path: tuple[str, ...], text: Words) -> dict[str, Any] | None:
+    """None where the step's value is unknown."""
+    found: Any = step
+    for key in path:
+        found = found.get(key)
+        if found is None:
+            return None
+    if found["value"] is None:
+        return None
+    return {
+        "load": step["load"],
+        "value": found["value"],
+        "low": found["low"],
+        "high": found["high"],
+        "valid": step["verdict"] == "valid",
+        "text": text(found) + ("" if step["verdict"] == "valid" else " (invalid)"),
+    }
+
+
+def _lacks(topology: Values, percentile: str) -> bool:
+    return any(step["ttft_ms"][percentile]["value"] is None for step in topology["steps"])
+
+
+def _knees(summary: Values) -> list[dict[str, Any]]:
+    marks = []
+    for index, topology in enumerate(summary["topologies"].values()):
+        knee = topology["capacity"]["knee_load"]
+        for step in topology["steps"]:
+            if knee is not None and step["load"] == knee:
+                value = step["output_tokens_per_s"]["value"]
+                marks.append({"style": index % STYLES, "load": knee, "value": value, "text": "knee"})
+    return marks
+
+
+def _crossovers(summary: Values, unit: str) -> list[dict[str, Any]]:
+    """Those with an interval: without one it may be noise, and a finding says so."""
+    return [
+        {
+            "value": found["value"],
+            "low": found["low"],
+            "high": found["high"],
+            "text": f"{one['first']} = {one['other']} near {view.two_digits(found['value'])} {unit}",
+        }
+        for one in summary["comparisons"].values()
+        if (found := one["throughput_crossover_load"])["low"] is not None
+    ]
+
+
+def _about_invalid(summary: Values) -> str:
+    verdicts = {step["verdict"] for topology in summary["topologies"].values() for step in topology["steps"]}
+    return " A hollow point is an invalid step, shown and never used." if "invalid" in verdicts else ""
+
+
+def _about_marks(panel: Panel) -> str:
+    knees = " A ring marks the knee: further load gains little there." if panel["marks"] else ""
+    spans = " The shaded column is where the throughputs cross, with its interval." if panel["spans"] else ""
+    return knees + spans
+
+
+def _limit(summary: Values, metric: str, percentile: str) -> dict[str, Any] | None:
+    """The SLO's limit of this percentile, in ms."""
+    limits = _limits(summary)
+    if (limit := limits.get(f"{metric}_ms_{percentile}")) is None:
+        limit_s = limits.get(f"{metric}_s_{percentile}")
+        limit = None if limit_s is None else limit_s * MS_PER_S
+    return None if limit is None else {"value": limit, "text": f"SLO {view.digits(limit)} ms"}
+
+
+def _error_limit(summary: Values) -> dict[str, Any] | None:
+    limit = _limits(summary).get("error_rate_max")
+    return None if limit is None else {"value": limit, "text": f"SLO {view.percent(limit)}"}
+
+
+def _limits(summary: Values) -> Mapping[str, float]:
+    """By name, as the plan has them; every step tells all of them."""
+    for topology in summary["topologies"].values():
+        for step in topology["steps"]:
+            return {limit["name"]: limit["limit"] for limit in step["slo"]}
+    return {}

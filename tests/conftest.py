@@ -1,0 +1,29 @@
+"""Goldens: `golden("report/terminal.txt", text)` holds a text against tests/goldens/report/terminal.txt."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent / "goldens"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the goldens that differ, and fail")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    update = request.config.getoption("--update-golden")
+
+    def compare(name: str, text: str) -> None:
+        path = FOLDER / name
+        kept = path.read_text(encoding="utf-8") if path.exists() else None
+        if update and text != kept:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            pytest.fail(f"{path} is rewritten: review it, then run again without --update-golden")
+        assert kept is not None, f"{path} is missing: --update-golden writes it"
+        assert text == kept
+
+    return compare
