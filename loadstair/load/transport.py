@@ -84,17 +84,27 @@ class Flight:
 
     def read_head(self) -> None:
         """Reads until the headers of a final response are complete; some of the body may have come along."""
-        parser, exchange = self.parser, self.exchange
-        while not (parser.headers_complete and parser.get_code() >= 200):
+        while not self._head_complete():
             data, kernel_ns = self._receive()
             read_ns = now_ns()
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX and not parser.headers_complete:
+            if self._head_bytes > HEAD_BYTES_MAX and not self.parser.headers_complete:
                 raise httpx2.RemoteProtocolError(f"headers longer than {HEAD_BYTES_MAX} bytes", request=self._request)
-            self._feed(data, kernel_ns, read_ns)
-            if not data and not (parser.headers_complete and parser.get_code() >= 200):
+            try:
+                self._feed(data, kernel_ns, read_ns)
+            finally:
+                # Also when what came right behind the head was bad.
+                if self._head_complete():
+                    self._note_head(kernel_ns or read_ns)
+            if not data and not self._head_complete():
                 raise self._broken(None)  # the end after an interim response (1xx)
-            exchange.headers_ns = kernel_ns or read_ns
+
+    def _head_complete(self) -> bool:
+        return bool(self.parser.headers_complete and self.parser.get_code() >= 200)
+
+    def _note_head(self, stamp_ns: int) -> None:
+        parser, exchange = self.parser, self.exchange
+        exchange.headers_ns = stamp_ns
         exchange.status = parser.get_code()
         exchange.content_type = parser.header("content-type")
         upstream = parser.header("x-upstream-addr")

@@ -162,6 +162,8 @@ async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
             await writer.drain()
             await asyncio.sleep(GAP_S)
             writer.write(chunked(token("a") + token("b")) + b"not a length\r\n")
+        case "bad-at-once":  # the same, and the head in that segment too
+            writer.write(CHUNKED + chunked(role() + token("a") + token("b")) + b"not a length\r\n")
         case "endless":
             writer.write(CHUNKED)
             while True:
