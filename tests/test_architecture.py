@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "simserver": {"serving"},
     "topology": {"plan", "serving", "samples"},
     "load": {"plan", "samples"},
+    "explore": {"load", "plan", "samples"},
     "drive": {"plan", "samples", "topology"},
     "samples": {"plan"},
     "telemetry": {"samples", "topology"},
@@ -34,10 +35,11 @@ ONE_DOOR = {
     "jinja2": {"loadstair/report/render.py"},
     "yaml": {"loadstair/plan/parse.py"},
     "prometheus_client": {"loadstair/telemetry/prometheus.py"},
+    "boost_histogram": {"loadstair/samples/histogram.py"},
     "aiohttp": {"loadstair/simserver/server.py"},
 }
 
-INSIDE_LOCUST = ("loadstair/load/", "locustfiles/")
+INSIDE_LOCUST = ("loadstair/load/", "loadstair/explore/", "locustfiles/")
 
 LINES_MAX = 600
 
@@ -86,24 +88,25 @@ def test_rooms_import_no_root_module_but_the_shared_ones() -> None:
 
 
 def test_measuring_and_thinking_never_meet_but_in_samples() -> None:
-    measuring, thinking = {"topology", "load", "drive", "telemetry", "simserver"}, {"analysis", "report"}
+    measuring = {"topology", "load", "explore", "drive", "telemetry", "simserver"}
+    thinking = {"analysis", "report"}
     for room in measuring:
         assert not MAY_IMPORT[room] & thinking
     for room in thinking:
         assert not MAY_IMPORT[room] & measuring
 
 
-def test_only_the_load_room_imports_locust_or_gevent() -> None:
+def test_only_the_rooms_inside_locust_import_locust_or_gevent() -> None:
     for path in sources():
         if not relative(path).startswith(INSIDE_LOCUST):
             found = {name for name in imports(path) if name.split(".")[0] in ("locust", "gevent")}
             assert not found, f"{relative(path)} imports {found}"
 
 
-def test_nobody_outside_locust_imports_the_load_room() -> None:
+def test_nobody_outside_locust_imports_the_rooms_inside_it() -> None:
     for path in sources():
         if not relative(path).startswith(INSIDE_LOCUST):
-            assert "load" not in rooms_imported(path), relative(path)
+            assert not rooms_imported(path) & {"load", "explore"}, relative(path)
 
 
 @pytest.mark.parametrize("package", sorted(ONE_DOOR))

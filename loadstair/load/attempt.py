@@ -28,10 +28,13 @@ class Tag:
 class Attempt:
     """A request that was begun. What became of it is in `exchange`. Equal only to itself: a key for the books."""
 
+    name: str
+    """How Locust's tables call it."""
     tag: Tag
     index: int
     spec: RequestSpec
-    prompt_words: int
+    prompt_words: int | None
+    """None for a prompt that is not of our making: nothing can be learned from its length."""
     exchange: Exchange
     due_ns: int | None
     dispatch_ns: int

@@ -19,11 +19,11 @@ from locust.runners import MasterRunner
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from loadstair.clock import Deadline
+from loadstair.load.commanded import FLUSH_S
 from loadstair.load.config import LoadConfig
 from loadstair.load.crew import Crew, NoAnswerError
 from loadstair.load.gate import shares
 from loadstair.load.messages import Command
-from loadstair.load.worker import FLUSH_S
 from loadstair.samples.record import Phase
 
 logger = logging.getLogger(__name__)

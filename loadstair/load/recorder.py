@@ -18,7 +18,7 @@ from gevent.event import Event
 from loadstair.clock import Deadline
 from loadstair.load.attempt import Attempt, Ended, sample, stream_parser
 from loadstair.load.client import Failure
-from loadstair.load.timeline import Timeline
+from loadstair.load.timeline import StreamParser, Timeline
 from loadstair.samples.record import SAMPLE_FIELDS, Outcome, Phase, RequestSample
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Books:
 
 class Recorder:
     """`send_batch` gets a packed batch and must not block for long: while it runs, `batches` and `counters` are those
-    with this batch and no later one. `on_sample` gets each record, once."""
+    with this batch and no later one; None where nobody wants batches. `on_sample` gets each record, once."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Recorder:
         visit: int,
         topology: str,
         repeat: int,
-        send_batch: Callable[[bytes], None],
+        send_batch: Callable[[bytes], None] | None,
         on_sample: Callable[[RequestSample, Attempt], None],
     ) -> None:
         self.worker = "worker"
@@ -66,6 +66,8 @@ class Recorder:
         self._books: dict[int, Books] = {}
         self._under_way: set[Attempt] = set()
         self._unparsed: deque[Ended] = deque()
+        self._parsers: dict[Attempt, StreamParser] = {}
+        """Of streams whose parsing has begun, until they are recorded."""
         self._rows: list[list[Any]] = []
         self.batches = 0
         """Sent so far."""
@@ -73,7 +75,9 @@ class Recorder:
         self._ended = 0
         self._recorded = 0
         self._budget = WORK_PER_SLICE
-        self._greenlets = [gevent.spawn(self._parse_all), gevent.spawn(self._send_regularly)]
+        self._greenlets = [gevent.spawn(self._parse_all)]
+        if send_batch is not None:
+            self._greenlets.append(gevent.spawn(self._send_regularly))
 
     def counters(self) -> dict[int, dict[str, int]]:
         return {step: asdict(books) for step, books in self._books.items()}
@@ -112,26 +116,50 @@ class Recorder:
                 self._record(self._unparsed.popleft())
             self._work.clear()
 
+    def parse_under_way(self) -> None:
+        """Parses the streams that are under way as far as they have come."""
+        for attempt in list(self._under_way):
+            parser = self._parser(attempt)
+            while parser is not None and attempt in self._under_way:
+                before = parser.work
+                caught_up = parser.advance(self._budget, complete=False)
+                self._spend(parser.work - before)
+                if caught_up:
+                    break
+
+    def tokens_unrecorded(self) -> int:
+        """Tokens of requests that have no record yet, as far as they were parsed."""
+        return sum(parser.tokens for parser in self._parsers.values())
+
     def _record(self, over: Ended) -> None:
         """Whatever a response makes of the parser, its request gets its record, and those behind it theirs."""
+        attempt = over.attempt
         try:
-            record = self._sample(over, self._timeline(over))
+            record = self._sample(over, self._timeline(attempt))
             row = packed_row(record)
-            self._on_sample(record, over.attempt)
         except Exception as error:
-            logger.exception("recording request %s", over.attempt.exchange.request_id)
+            logger.exception("recording request %s", attempt.exchange.request_id)
             failure = Failure(Outcome.MALFORMED, f"the response could not be parsed: {type(error).__name__}")
             record = self._sample(replace(over, failure=failure), None)
             row = packed_row(record)
+        self._parsers.pop(attempt, None)
+        self._tell(record, attempt)
         self._count(record)
-        self._rows.append(row)
         self._recorded += 1
-        if len(self._rows) >= BATCH_RECORDS:
-            self._send_rows()
+        if self._send_batch is not None:
+            self._rows.append(row)
+            if len(self._rows) >= BATCH_RECORDS:
+                self._send_rows()
 
-    def _timeline(self, over: Ended) -> Timeline | None:
+    def _tell(self, record: RequestSample, attempt: Attempt) -> None:
+        try:
+            self._on_sample(record, attempt)
+        except Exception:
+            logger.exception("telling of request %s", record.request_id)
+
+    def _timeline(self, attempt: Attempt) -> Timeline | None:
         self._spend(WORK_PER_RECORD)
-        parser = stream_parser(over.attempt.exchange)
+        parser = self._parser(attempt)
         if parser is None:
             return None
         finished = False
@@ -140,6 +168,13 @@ class Recorder:
             finished = parser.advance(self._budget)
             self._spend(parser.work - before)
         return parser.timeline()
+
+    def _parser(self, attempt: Attempt) -> StreamParser | None:
+        """The one of this request, begun if there is a stream by now."""
+        parser = self._parsers.get(attempt) or stream_parser(attempt.exchange)
+        if parser is not None:
+            self._parsers[attempt] = parser
+        return parser
 
     def _spend(self, work: int) -> None:
         self._budget -= work
@@ -168,7 +203,7 @@ class Recorder:
             self._send_rows()
 
     def _send_rows(self) -> None:
-        if not self._rows:
+        if not self._rows or self._send_batch is None:
             return
         rows, self._rows = self._rows, []
         self.batches += 1

@@ -2,7 +2,8 @@
 
 The server-sent events of OpenAI's chat and completions endpoints, as vLLM, SGLang, llama.cpp and others send them.
 An event's time is the stamp of the arrival that completed it. Parsing goes in bounded slices (`advance`), because
-on a worker many streams may end together, and parsing all of them in a row would make the next reads late.
+on a worker many streams may end together, and parsing all of them in a row would make the next reads late. A stream
+that is still under way can be parsed as far as it has come; nothing is parsed twice.
 Source: WHATWG HTML, server-sent events; OpenAI API reference, streaming.
 """
 
@@ -27,6 +28,7 @@ LATE_READ_GAP_SHARE: Final = 0.1
 TOKENS_MAX: Final = 2**31 - 1
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
+_RETURN: Final = ord("\r")
 _TEXT_KEYS: Final = ("content", "reasoning_content", "reasoning")
 
 
@@ -48,8 +50,8 @@ class Timeline:
 class StreamParser:
     """Call `advance` until it returns True, then `timeline`.
 
-    `body`, `kernel_ns`, `read_ns` and `end_offset` are those of an `Exchange`; kernel stamps are used only if every
-    arrival has one.
+    `body`, `kernel_ns`, `read_ns` and `end_offset` are those of an `Exchange`, and may grow between two calls; kernel
+    stamps are used only if every arrival has one.
     """
 
     def __init__(
@@ -61,12 +63,13 @@ class StreamParser:
         end_offset: Sequence[int],
     ) -> None:
         self._body = body
-        self._kernel_stamped = 0 not in kernel_ns
-        self._stamps = kernel_ns if self._kernel_stamped else read_ns
+        self._kernel_ns = kernel_ns
         self._read_ns = read_ns
         self._end_offset = end_offset
-        self._position = len(_BOM) if body.startswith(_BOM) else 0
-        self._plain_newlines = b"\r" not in body
+        self._position = 0
+        self._plain_newlines = True
+        self._searched = 0
+        """How far the body is known to hold no carriage return, as long as `_plain_newlines`."""
         self._arrival = 0
         self._data: list[bytes] = []
         self._events = 0
@@ -76,28 +79,46 @@ class StreamParser:
         self._malformed: str | None = None
         self._stream_error: str | None = None
         self._finish_reason: str | None = None
-        self._token_arrivals = array("q")
         self._arrival_indexes = array("q")
         self._completion_counts: list[int | None] = []
         self._output_tokens: int | None = None
         self._input_tokens: int | None = None
 
-    def advance(self, work_max: int) -> bool:
-        """Parses on until so much more work is done, and the line it was at; True when the end is reached."""
+    def advance(self, work_max: int, *, complete: bool = True) -> bool:
+        """Parses on until so much more work is done, and the line it was at; True when the end is reached.
+
+        With `complete` false, more of the body may come: the end is then that of the last complete line.
+        """
         stop = self._work + work_max
+        if self._plain_newlines:
+            self._plain_newlines = self._body.find(b"\r", self._searched) < 0
+            self._searched = len(self._body)
         while not self._finished and self._work < stop:
-            self._next_line()
+            if not self._next_line(complete):
+                return True
         return self._finished
+
+    @property
+    def tokens(self) -> int:
+        """That have come until now: as the latest chunk's usage says, or one for each chunk."""
+        said = self._completion_counts[-1] if self._completion_counts else None
+        return len(self._completion_counts) if said is None else said
 
     @property
     def work(self) -> int:
         """Done so far: 1 for each line and each 64 bytes of it, 16 more for an event. About 0.3 µs each."""
         return self._work
 
-    def _next_line(self) -> None:
-        """Takes one line; an empty one completes an event, and so does the end of the body, as in the SDK."""
+    def _next_line(self, complete: bool) -> bool:
+        """Takes one line; an empty one completes an event, and so does the end of the body, as in the SDK.
+
+        False, with nothing taken, if the line may still grow.
+        """
         start = self._position
         end, after = self._line_end(start)
+        # A carriage return at the very end may be the first half of a line end.
+        if not complete and (after < 0 or (after == len(self._body) and self._body[-1] == _RETURN)):
+            return False
         self._work += 1 + ((end if after >= 0 else len(self._body)) - start) // BYTES_PER_WORK
         if after < 0:
             if start < len(self._body):
@@ -110,6 +131,7 @@ class StreamParser:
         else:
             self._position = after
             self._take_line(start, end)
+        return True
 
     def _line_end(self, start: int) -> tuple[int, int]:
         """Where the line ends and the next begins; (_, -1) if nothing ends it."""
@@ -120,6 +142,8 @@ class StreamParser:
         return match.span() if match else (-1, -1)
 
     def _take_line(self, start: int, end: int) -> None:
+        if start == 0 and self._body.startswith(_BOM):
+            start = len(_BOM)
         if end - start > EVENT_BYTES_MAX:
             self._fail(f"a line longer than {EVENT_BYTES_MAX} bytes")
         elif self._body.startswith(b"data:", start, end):
@@ -187,7 +211,6 @@ class StreamParser:
         while offsets[index] < end:
             index += 1
         self._arrival = index
-        self._token_arrivals.append(self._stamps[index])
         self._arrival_indexes.append(index)
         self._completion_counts.append(completed)
 
@@ -197,12 +220,15 @@ class StreamParser:
 
     def timeline(self) -> Timeline:
         outcome, error = self._verdict()
-        bunched, late = self._bunched()
+        kernel_stamped = 0 not in self._kernel_ns
+        stamps = self._kernel_ns if kernel_stamped else self._read_ns
+        arrivals = array("q", [stamps[index] for index in self._arrival_indexes])
+        bunched, late = self._bunched(arrivals, kernel_stamped=kernel_stamped)
         return Timeline(
             outcome=outcome,
             error=error,
             finish_reason=self._finish_reason,
-            arrivals=self._token_arrivals,
+            arrivals=arrivals,
             chunk_tokens=_chunk_tokens(self._completion_counts),
             output_tokens=self._output_tokens,
             input_tokens=self._input_tokens,
@@ -221,20 +247,20 @@ class StreamParser:
             return Outcome.TRUNCATED, "the stream ended without finish_reason or [DONE]"
         return Outcome.OK, None
 
-    def _bunched(self) -> tuple[int, int]:
+    def _bunched(self, arrivals: "array[int]", *, kernel_stamped: bool) -> tuple[int, int]:
         """Token chunks that share an arrival with an earlier one, and those of them that our own late read merged.
 
         A read merges arrivals when it is late by a token gap. How late it was for the first of them is unknown: the
         kernel keeps the newest stamp. A read that lags behind even that one by a tenth of the median gap counts as
         late; what the server or a proxy merged is read at once.
         """
-        indexes, arrivals = self._arrival_indexes, self._token_arrivals
+        indexes = self._arrival_indexes
         shared = [index for index, before in zip(indexes[1:], indexes, strict=False) if index == before]
-        if not shared or not self._kernel_stamped:
+        if not shared or not kernel_stamped:
             return len(shared), 0
         gaps = [late - early for late, early in zip(arrivals[1:], arrivals, strict=False) if late != early]
         limit_ns = max(LATE_READ_NS_MIN, LATE_READ_GAP_SHARE * median(gaps)) if gaps else LATE_READ_NS_MIN
-        late = sum(self._read_ns[index] - self._stamps[index] > limit_ns for index in shared)
+        late = sum(self._read_ns[index] - self._kernel_ns[index] > limit_ns for index in shared)
         return len(shared), late
 
 

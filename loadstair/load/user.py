@@ -18,11 +18,14 @@ class ChatUser(User):
     @task
     def send_requests(self) -> NoReturn:
         """Never returns: between two tasks Locust would call `gevent.sleep(0)`."""
-        load = type(self).load
+        load = ChatUser.load
         if load is None:
             raise StopUser
         ordinal = load.gate.enroll()
         while self._state != LOCUST_STATE_STOPPING:
             load.gate.pass_through(ordinal)
-            load.run_request(ordinal)
+            self.send_one(load, ordinal)
         raise StopUser
+
+    def send_one(self, load: WorkerLoad, ordinal: int) -> None:
+        load.run_request(ordinal)

@@ -366,7 +366,20 @@ def test_a_missing_key_is_told_at_the_start(scripted_server: str, tmp_path: Path
 def test_the_locustfile_works_by_itself(scripted_server: str, tmp_path: Path) -> None:
     """As an ordinary locustfile; the figures are Locust's own."""
     root = str(Path(loadstair.__file__).parent.parent)
-    options = ["--headless", "--users", "3", "--spawn-rate", "3", "--run-time", "1s", "--json", "--output-tokens", "4"]
+    options = [
+        "--headless",
+        "--users",
+        "3",
+        "--spawn-rate",
+        "3",
+        "--run-time",
+        "1s",
+        "--json",
+        "--model",
+        "m",
+        "--output-tokens",
+        "4",
+    ]
     run = subprocess.run(
         [sys.executable, "-m", "locust", "-f", str(locustfile()), "--host", f"{scripted_server}/normal", *options],
         capture_output=True,

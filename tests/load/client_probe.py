@@ -34,6 +34,7 @@ def run_one(
     """`locked`: with a body buffer that cannot grow, as a mistake in the client's own code could leave it."""
     spec = RequestSpec(input_tokens=3, output_tokens=TOKENS, prefix_tokens=0, text_seed=0)
     attempt = Attempt(
+        name="chat",
         tag=TAG,
         index=index,
         spec=spec,

@@ -19,6 +19,7 @@ def attempt(index: int, *, stamped_bytes: int) -> Attempt:
     exchange.read_ns.append(now_ns())
     exchange.end_offset.append(stamped_bytes)
     return Attempt(
+        name="chat",
         tag=Tag(step=0, load=1.0, phase=Phase.HOLD),
         index=index,
         spec=RequestSpec(input_tokens=1, output_tokens=1, prefix_tokens=0, text_seed=0),
@@ -67,3 +68,32 @@ def test_the_books_of_a_batch_count_its_rows() -> None:
     kept.run(*[attempt(index, stamped_bytes=len(DONE)) for index in range(5)])
     assert len(kept.rows) == len(kept.seen) == kept.recorder.counters()[0]["ok"] == 5
     assert kept.recorder.batches == 1
+
+
+def test_a_stream_under_way_is_parsed_once_and_its_tokens_are_known_before_it_ends() -> None:
+    kept = Kept()
+    growing = attempt(0, stamped_bytes=len(DONE))
+    body = growing.exchange.body
+    kept.recorder.start(growing)
+    del body[len(DONE) - 10 :]
+    kept.recorder.parse_under_way()
+    assert (kept.recorder.tokens_unrecorded(), kept.rows) == (1, [])
+    body += DONE[-10:]
+    kept.recorder.end(Ended(attempt=growing, failure=None, end_ns=now_ns(), clock_step=False))
+    assert kept.recorder.flush(Deadline.after_s(20.0))
+    kept.recorder.close()
+    assert (kept.recorder.tokens_unrecorded(), kept.rows[0]["outcome"]) == (0, "ok")
+    assert kept.seen[0].arrivals == list(growing.exchange.kernel_ns)
+
+
+def test_a_listener_that_fails_costs_no_record() -> None:
+    def fail(record: RequestSample, attempt: Attempt) -> None:
+        raise RuntimeError("a mistake in a listener")
+
+    recorder = Recorder(visit=0, topology="t", repeat=0, send_batch=None, on_sample=fail)
+    one = attempt(0, stamped_bytes=len(DONE))
+    recorder.start(one)
+    recorder.end(Ended(attempt=one, failure=None, end_ns=now_ns(), clock_step=False))
+    assert recorder.flush(Deadline.after_s(20.0))
+    recorder.close()
+    assert recorder.counters() == {0: {"started": 1, "ok": 1, "failed": 0, "killed": 0}}

@@ -1,5 +1,5 @@
 import json
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,25 @@ def finish(reason: str = "length", **more: object) -> dict[str, object]:
 
 def event(value: object) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+STREAM_PARTS = [
+    b"\xef\xbb\xbf",
+    event(ROLE),
+    event(token("a")),
+    event(token("\u00e9")).replace(b"\n", b"\r\n"),
+    event(token("b")).replace(b"\n", b"\r"),
+    event(token("c", usage={"completion_tokens": 4})),
+    b": comment\n",
+    b"data: {\n",
+    b"data: {}\n\n",
+    b"\r",
+    b"\n",
+    event(finish()),
+    event({"error": {"type": "odd"}}),
+    DONE,
+]
+"""Of streams good and bad, whole events and halves of them."""
 
 
 def timeline(*reads: bytes, lag_ns: int = 0, kernel: bool = True, slice_events: int = 100) -> Timeline:
@@ -229,3 +248,43 @@ def test_no_body_whatever_breaks_the_parser(body: bytes, prefix: bytes) -> None:
 )
 def test_no_json_whatever_breaks_the_parser(value: object) -> None:
     assert timeline(event(value), event({"choices": [{"delta": value}], "usage": value})).outcome in tuple(Outcome)
+
+
+def grown(*reads: bytes, kernel: bool = True, slice_events: int = 100) -> tuple[Timeline, list[int]]:
+    """As `timeline`, but parsed after every read; also how many tokens were known then."""
+    body, kernel_ns, read_ns, end_offset = bytearray(), [], [], []
+    parser = StreamParser(body, kernel_ns=kernel_ns, read_ns=read_ns, end_offset=end_offset)
+    known = []
+    for number, read in enumerate(reads):
+        body += read
+        kernel_ns.append((number + 1) * 10 * MS if kernel else 0)
+        read_ns.append((number + 1) * 10 * MS)
+        end_offset.append(len(body))
+        while not parser.advance(slice_events, complete=False):
+            pass
+        known.append(parser.tokens)
+    while not parser.advance(slice_events):
+        pass
+    return parser.timeline(), known
+
+
+def test_a_stream_under_way_is_known_as_far_as_its_events_are_complete() -> None:
+    half = event(token("b"))[:9]
+    _, known = grown(event(ROLE), event(token("a")) + half, event(token("b"))[9:], event(finish()), DONE)
+    assert known == [0, 1, 2, 2, 2]
+
+
+def test_tokens_under_way_are_those_of_the_running_usage_where_there_is_one() -> None:
+    usages = [{"usage": {"prompt_tokens": 9, "completion_tokens": count}} for count in (3, 5)]
+    _, known = grown(*[event(token("x", **usage)) for usage in usages], DONE)
+    assert known == [3, 5, 5]
+
+
+@given(st.lists(st.sampled_from(STREAM_PARTS), max_size=12), st.data(), st.booleans())
+def test_parsing_as_it_comes_gives_what_parsing_at_the_end_gives(
+    parts: list[bytes], data: st.DataObject, kernel: bool
+) -> None:
+    whole = b"".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    reads = [whole[start:end] for start, end in pairwise([0, *cuts, len(whole)]) if end > start]
+    assert grown(*reads, kernel=kernel, slice_events=1)[0] == timeline(*reads, kernel=kernel)

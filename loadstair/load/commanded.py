@@ -1,0 +1,107 @@
+"""A worker under an orchestrator: obeys the master's commands and sends it the records."""
+
+import logging
+from typing import Any, Final
+
+import gevent
+from gevent.queue import Queue
+from locust.env import Environment
+from locust.exception import RPCError
+from locust.runners import WorkerRunner
+
+from loadstair.clock import Deadline, now_ns
+from loadstair.load.attempt import Tag
+from loadstair.load.config import LoadConfig
+from loadstair.load.gate import Gate
+from loadstair.load.messages import ANSWER, BATCH, COMMAND, READY, Command
+from loadstair.load.worker import WorkerLoad
+from loadstair.samples.record import Phase
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S: Final = 20.0
+SEND_TRIES: Final = 5
+SEND_RETRY_S: Final = 1.0
+
+
+class CommandedLoad:
+    def __init__(self, config: LoadConfig, environment: Environment, runner: WorkerRunner, *, nonce: bytes) -> None:
+        self._runner = runner
+        self._outbox: Queue[tuple[str, dict[str, Any]]] = Queue()
+        self._gate = Gate(seed=config.seed, tag=Tag(step=0, load=0.0, phase=Phase.WARMUP))
+        self.load = WorkerLoad(config, environment, nonce=nonce, gate=self._gate, send_batch=self._send_batch)
+        self._recorder = self.load.recorder
+        gevent.spawn(self._send_all)
+
+    def listen(self) -> None:
+        """From now on obeys the master."""
+        self._runner.register_message(COMMAND, self._obey, concurrent=True)
+        self._outbox.put((READY, {}))
+
+    def _obey(self, msg: Any, **_: Any) -> None:
+        data = msg.data
+        answer = self._carry_out(Command(data["kind"]), data)
+        self._outbox.put((ANSWER, {"id": data["id"], **answer}))
+
+    def _carry_out(self, command: Command, data: dict[str, Any]) -> dict[str, Any]:
+        match command:
+            case Command.STATUS:
+                return self._status()
+            case Command.STEP:
+                return self._begin_step(data)
+            case Command.PHASE:
+                tag = self._gate.tag
+                self._gate.tag = Tag(step=tag.step, load=tag.load, phase=Phase(data["phase"]))
+                return {"since_ns": now_ns()}
+            case Command.DRAIN:
+                self._gate.park_all()
+                return {"since_ns": now_ns()}
+            case Command.FLUSH:
+                return self._flush()
+            case Command.STOP:
+                self._gate.park_all()
+                self._runner.user_greenlets.kill(timeout=FLUSH_S)
+                return self._flush()
+
+    def _status(self) -> dict[str, Any]:
+        recorder = self._recorder
+        return {
+            "users": self._gate.active,
+            "in_flight": recorder.in_flight(),
+            "in_flight_hold": recorder.in_flight_hold(self._gate.tag.step),
+            "started_users": len(self._gate.dispatched),
+        }
+
+    def _begin_step(self, data: dict[str, Any]) -> dict[str, Any]:
+        rank = int(data["rank"])
+        self._recorder.worker = f"worker-{rank}"
+        self._gate.begin_step(
+            Tag(step=data["step"], load=data["load"], phase=Phase.WARMUP),
+            rank=rank,
+            workers=data["workers"],
+            active=data["active"],
+            growth_s=data["growth_s"],
+        )
+        return {"since_ns": now_ns()}
+
+    def _flush(self) -> dict[str, Any]:
+        complete = self._recorder.flush(Deadline.after_s(FLUSH_S))
+        return {"counters": self._recorder.counters(), "batches": self._recorder.batches, "complete": complete}
+
+    def _send_batch(self, batch: bytes) -> None:
+        counters = self._recorder.counters()
+        self._outbox.put((BATCH, {"batches": self._recorder.batches, "counters": counters, "batch": batch}))
+
+    def _send_all(self) -> None:
+        """The one sender: while the master stalls, Locust's send blocks and then raises; nobody else may wait."""
+        while True:
+            kind, data = self._outbox.get()
+            for _ in range(SEND_TRIES):
+                try:
+                    self._runner.send_message(kind, data)
+                    break
+                except RPCError as error:
+                    logger.warning("sending to the master: %s", error)
+                    gevent.sleep(SEND_RETRY_S)
+            else:
+                logger.error("a message was given up: the counters tell how many records are missing")
