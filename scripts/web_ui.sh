@@ -9,7 +9,7 @@ engine= log=
 clean_up() { [ -z "$engine" ] || kill "$engine" 2>/dev/null || true; [ -z "$log" ] || rm -f "$log"; }
 trap clean_up EXIT
 
-case " $* " in *" --host"*|*" -H"*) given=yes ;; *) given=${OPENAI_BASE_URL:-${LOCUST_HOST:-}} ;; esac
+case " $* " in *" --host"*|*" -H"*|*" --worker"*|*" --help"*|*" -h "*) given=yes ;; *) given=${OPENAI_BASE_URL:-${LOCUST_HOST:-}} ;; esac
 if [ -z "$given" ]; then
   log=$(mktemp)
   "$root/.venv/bin/python" -m loadstair simserver --port 0 --model Qwen/Qwen2.5-32B-Instruct --gpu h100-nvl --tp 2 >"$log" &

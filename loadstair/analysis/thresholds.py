@@ -56,7 +56,7 @@ def judge_threshold(threshold: Threshold, summary: Mapping[str, object]) -> Thre
         text=threshold.text,
         status=ThresholdStatus.MET if met else ThresholdStatus.FAILED,
         value=float(value),
-        message=_measured(float(value), estimate),
+        message=_measured(float(value), estimate, threshold.limit),
     )
 
 
@@ -67,9 +67,13 @@ def _why_unknown(estimate: Mapping[str, object]) -> str:
     return "; ".join(messages) or "it is not known: there was nothing to measure it by"
 
 
-def _measured(value: float, estimate: Mapping[str, object]) -> str:
-    """`measured 36.8 [35.8, 40.7], n 312`; the end of an interval comes with the whole of it."""
-    text = f"measured {value:.4g}"
+def _measured(value: float, estimate: Mapping[str, object], limit: float) -> str:
+    """`measured 36.8 [35.8, 40.7], n 312`; the end of an interval comes with the whole of it.
+
+    The value has as many digits as it takes to tell it from the limit.
+    """
+    digits = next((n for n in range(4, 17) if float(f"{value:.{n}g}") != limit), 17) if value != limit else 4
+    text = f"measured {value:.{digits}g}"
     low, high, n = estimate.get("low"), estimate.get("high"), estimate.get("n")
     if isinstance(low, int | float) and isinstance(high, int | float):
         text += f" [{low:.4g}, {high:.4g}]"

@@ -119,7 +119,8 @@ class Recorder:
     def parse_under_way(self) -> None:
         """Parses the streams that are under way as far as they have come."""
         for attempt in list(self._under_way):
-            parser = self._parser(attempt)
+            # Between two slices others may have ended and been recorded: a parser made for one would stay for good.
+            parser = self._parser(attempt) if attempt in self._under_way else None
             while parser is not None and attempt in self._under_way:
                 before = parser.work
                 caught_up = parser.advance(self._budget, complete=False)

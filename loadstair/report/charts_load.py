@@ -73,10 +73,9 @@ def requests_figure(summary: Values) -> Figure:
         _load_panel(summary, "Goodput, requests/s within the SLO", ("goodput_rps",), None),
         _load_panel(summary, "Failed requests, share", ("error_rate",), _error_limit(summary), text=view.share),
     ]
-    told = tuple(
-        panel for panel in panels if any(point["value"] for line in panel["lines"] for point in line["points"])
-    )
-    no_failure = "" if panels[-1] in told else "No request failed."
+    failed = _values(panels[-1])
+    no_failure = "No request failed." if failed and not any(failed) else ""
+    told = tuple(panel for panel in panels if _values(panel) and not (panel is panels[-1] and no_failure))
     return Figure(
         id="requests",
         title="Requests and goodput",
@@ -86,6 +85,11 @@ def requests_figure(summary: Values) -> Figure:
         panel_height=230,
         panels=told or (panels[0],),
     )
+
+
+def _values(panel: Panel) -> list[float]:
+    """Those that are known: a goodput of 0 is one, and the worst there is."""
+    return [point["value"] for line in panel["lines"] for point in line["points"] if point["value"] is not None]
 
 
 def _load_panel(

@@ -69,7 +69,7 @@ def share(values: Values) -> str:
 
 def two_digits(value: float) -> str:
     """What a load between two steps is known to: `17`, `1.5`."""
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 def count(value: int) -> str:

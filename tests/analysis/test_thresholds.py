@@ -58,6 +58,11 @@ def test_the_result_says_what_was_measured_and_how_surely(path: str) -> None:
     assert (result.value, result.message) == (120.0, "measured 120 [110, 130], n 9")
 
 
+def test_a_value_just_beyond_the_limit_does_not_look_like_it() -> None:
+    result = judge_threshold(parse_threshold("topologies.x.value <= 200"), {"topologies": {"x": {"value": 200.004}}})
+    assert (result.status, result.message) == (ThresholdStatus.FAILED, "measured 200.004")
+
+
 def test_an_unknown_number_says_what_it_lacks() -> None:
     few = {"value": None, "n": 42, "findings": [{"message": "a p99 needs 100 samples, there are 42"}]}
     result = judge_threshold(

@@ -1,3 +1,4 @@
+import gevent
 import msgpack
 
 from loadstair.clock import Deadline, now_ns
@@ -84,6 +85,28 @@ def test_a_stream_under_way_is_parsed_once_and_its_tokens_are_known_before_it_en
     kept.recorder.close()
     assert (kept.recorder.tokens_unrecorded(), kept.rows[0]["outcome"]) == (0, "ok")
     assert kept.seen[0].arrivals == list(growing.exchange.kernel_ns)
+
+
+def test_what_ends_while_another_is_parsed_leaves_nothing_behind() -> None:
+    kept = Kept()
+    long = attempt(0, stamped_bytes=0)
+    long.exchange.body[:] = DONE[: DONE.index(b"\n\n") + 2] * 20_000 + DONE  # takes 100 slices and more
+    long.exchange.end_offset[0] = len(long.exchange.body)
+    short = [attempt(index, stamped_bytes=len(DONE)) for index in range(1, 41)]  # most come after it in the set
+    for each in (long, *short):
+        kept.recorder.start(each)
+    parsing = gevent.spawn(kept.recorder.parse_under_way)
+    gevent.sleep(0)  # until its first pause
+    for each in short:
+        kept.recorder.end(Ended(attempt=each, failure=None, end_ns=now_ns(), clock_step=False))
+    assert kept.recorder.flush(Deadline.after_s(20.0))
+    assert not parsing.dead
+    kept.recorder.end(Ended(attempt=long, failure=None, end_ns=now_ns(), clock_step=False))
+    assert kept.recorder.flush(Deadline.after_s(20.0))
+    parsing.join()
+    kept.recorder.close()
+    assert {row["outcome"] for row in kept.rows} == {"ok"}
+    assert kept.recorder._parsers == {}
 
 
 def test_a_listener_that_fails_costs_no_record() -> None:

@@ -77,6 +77,17 @@ def test_an_end_to_end_limit_of_the_slo_is_drawn_in_milliseconds() -> None:
     assert [one["limit"] and one["limit"]["value"] for one in e2e.panels] == [None, 2500, None]  # 2.5 s
 
 
+def test_a_goodput_of_nothing_is_drawn_and_an_unknown_error_rate_is_no_good_news() -> None:
+    summary = mixed_summary()
+    for topology in summary["topologies"].values():
+        for step in topology["steps"]:
+            step["goodput_rps"] = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 9}
+            step["error_rate"] = {"value": None, "low": None, "high": None, "n": 0}
+    figure = requests_figure(summary)
+    assert [panel["title"] for panel in figure.panels][1] == "Goodput, requests/s within the SLO"
+    assert figure.note == ""
+
+
 def test_goodput_is_drawn_where_there_is_an_slo_and_failures_where_there_are_some() -> None:
     with_slo = requests_figure(mixed_summary())
     assert [one["title"].split(",")[0] for one in with_slo.panels] == ["Completed requests/s", "Goodput"]

@@ -50,7 +50,7 @@ def test_a_share_is_in_percent_with_its_interval() -> None:
 
 
 def test_a_load_between_steps_has_two_digits() -> None:
-    assert [view.two_digits(value) for value in (1.54, 17.2, 352.4)] == ["1.5", "17", "352"]
+    assert [view.two_digits(value) for value in (1.54, 17.2, 99.7, 352.4)] == ["1.5", "17", "100", "352"]
 
 
 def test_a_moment_is_told_in_utc() -> None:
