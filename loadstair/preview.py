@@ -21,6 +21,7 @@ from loadstair.plan.model import (
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s, visits
 from loadstair.topology.bring_up import bring_up
+from loadstair.topology.external import waiting_s
 from loadstair.topology.missing import missing_here
 
 
@@ -48,6 +49,9 @@ def live_check(plan: Plan, plan_dir: Path) -> Iterator[str]:
     """Brings each topology up and down; it takes requests when its line comes. Raises TopologyError (exit 3)."""
     with tempfile.TemporaryDirectory(prefix="loadstair-check-") as log_dir:
         for index, topology in enumerate(plan.topologies):
+            wait_s = waiting_s(topology)
+            if wait_s is not None:
+                yield f"{topology.name}: has {wait_s:g} s from now to answer"
             with bring_up(topology, plan=plan, plan_dir=plan_dir, log_dir=Path(log_dir), visit=index) as running:
                 yield f"live: {topology.name} answers at {running.endpoint.url}"
 

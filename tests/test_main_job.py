@@ -126,6 +126,10 @@ def test_ttft_and_itl_are_what_the_engine_really_did(job: Job, step: int) -> Non
             assert abs(value - true) <= max(2.0, 0.02 * true), (metric, name)
 
 
+def test_a_forecast_is_not_passed_off_as_a_measurement(job: Job) -> None:
+    assert "topology.simulated" in {finding["id"] for finding in job.read("summary.json")["findings"]}
+
+
 def test_throughput_is_what_the_engine_wrote_inside_the_hold(job: Job) -> None:
     summary, run = job.read("summary.json"), job.read("run.json")
     for step, measured in zip(run["visits"][0]["steps"], summary["topologies"]["one"]["steps"], strict=True):

@@ -18,11 +18,12 @@ from loadstair.analysis.summary_values import (
     threshold_values,
     timeline_values,
     topology_values,
+    workload_values,
 )
 from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
 from loadstair.analysis.timeline import Timeline, timeline
 from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
-from loadstair.plan.model import Gpus, LoadMode, Plan, TopologyPlan
+from loadstair.plan.model import Gpus, LoadMode, Plan, TopologyPlan, Workload
 from loadstair.plan.threshold import parse_threshold
 from loadstair.samples.frame import Samples, Telemetry
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
@@ -49,6 +50,7 @@ class TopologySummary:
 class Summary:
     run: RunRecord
     mode: LoadMode
+    workload: Workload
     topologies: Mapping[str, TopologySummary]
     """In the plan's order."""
     comparisons: tuple[Comparison, ...]
@@ -87,12 +89,14 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
     return Summary(
         run=run,
         mode=plan.load.mode,
+        workload=plan.workload,
         topologies=topologies,
         comparisons=comparisons,
         thresholds=tuple(judge_threshold(parse_threshold(text), values) for text in plan.thresholds),
         diagnosis=(),
         findings=(
             *_ending(run),
+            *_simulated(topologies),
             *judge_plan(plan.workload, plan.load),
             *unchecked_books(run.visits),
             *(_not_compared(first, other) for other in unequal),
@@ -114,6 +118,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "quick": run.quick,
         "seed": run.seed,
         "mode": str(summary.mode),
+        "workload": workload_values(summary.workload),
         "advice": summary.advice,
         "topologies": {
             name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus)}
@@ -176,6 +181,19 @@ def _unequal(first: TopologySummary, other: TopologySummary) -> bool:
     if first.gpus is None or other.gpus is None:
         return False
     return (first.gpus.type.lower(), first.gpus.count) != (other.gpus.type.lower(), other.gpus.count)
+
+
+def _simulated(topologies: Mapping[str, TopologySummary]) -> tuple[Finding, ...]:
+    names = [name for name, one in topologies.items() if one.kind == "simulated"]
+    if not names:
+        return ()
+    what = "is a simulated engine" if len(names) == 1 else "are simulated engines"
+    return (
+        Finding.info(
+            "topology.simulated",
+            f"{' and '.join(names)} {what}: a forecast by a model of the GPU, with the load and the clock real",
+        ),
+    )
 
 
 def _not_compared(first: TopologySummary, other: TopologySummary) -> Finding:

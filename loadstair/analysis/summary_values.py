@@ -18,7 +18,7 @@ from loadstair.analysis.pool import JudgedStep, LoadStep, latency_estimates
 from loadstair.analysis.step import METRICS, VisitStep
 from loadstair.analysis.thresholds import ThresholdResult
 from loadstair.analysis.timeline import Timeline
-from loadstair.plan.model import Gpus
+from loadstair.plan.model import Gpus, Workload
 from loadstair.units import NS_PER_MS
 
 Values = dict[str, object]
@@ -42,6 +42,16 @@ def threshold_values(result: ThresholdResult) -> Values:
 def timeline_values(one: Timeline | None) -> Values | None:
     """As `Timeline` has it; null where the topology was never measured."""
     return None if one is None else asdict(one)
+
+
+def workload_values(workload: Workload) -> dict[str, object]:
+    """What was asked for; lengths in tokens."""
+    return {
+        "endpoint": str(workload.endpoint),
+        "model": workload.model,
+        "input_tokens": {"mean": workload.input_tokens.mean, "cv": workload.input_tokens.cv},
+        "output_tokens": {"mean": workload.output_tokens.mean, "cv": workload.output_tokens.cv},
+    }
 
 
 def topology_values(steps: Sequence[LoadStep], capacity: Capacity, gpus: Gpus | None) -> Values:

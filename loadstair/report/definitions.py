@@ -28,6 +28,10 @@ DEFINITIONS = (
         "the gain to the next step lies below it, and the gain to no later step reaches it."
     )),
     ("Crossover", "the load between two steps at which the ratio of two topologies passes 1, with its interval."),
+    ("Finishes requests sooner", (
+        "on average: with the same users in a closed loop, more tokens/s means that each request takes less time "
+        "(Little's law). Throughput tells it more surely than the median E2E, which may still be inside the noise."
+    )),
     ("Latency-doubling point", (
         "the first load whose median E2E is above twice that of the first step; unknown where that step is invalid."
     )),

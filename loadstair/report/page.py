@@ -39,6 +39,8 @@ class Card:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     unit: str
+    subject: str
+    """What was asked of the topologies, in a line."""
     badges: tuple[Badge, ...]
     answer: Figure | None
     """None where nothing was measured, as the other charts then."""
@@ -63,6 +65,7 @@ def page(summary: Mapping[str, Any], run: Mapping[str, Any]) -> Page:
     places = {name: index % STYLES for index, name in enumerate(topologies)}
     return Page(
         unit=unit,
+        subject=view.subject(summary["workload"]),
         badges=_badges(summary),
         answer=answer_figure(summary) if measured else None,
         cards=tuple(_card(name, topology, places[name], unit) for name, topology in topologies.items()),
@@ -89,6 +92,8 @@ def _badges(summary: Mapping[str, Any]) -> tuple[Badge, ...]:
         badges.append(Badge(text=f"threshold {result['status']}: {result['text']}", tone=tone))
     if summary["ending"] != "complete":
         badges.append(Badge(text=f"the run did not complete: {summary['ending'].replace('_', ' ')}", tone="bad"))
+    if any(topology["kind"] == "simulated" for topology in summary["topologies"].values()):
+        badges.append(Badge(text="simulated engines: a forecast", tone="warn"))
     if summary["quick"]:
         badges.append(Badge(text="quick run: wide intervals", tone="warn"))
     return tuple(badges)
@@ -106,7 +111,7 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         return Fact(name=label, value=view.value_only(capacity[key]), interval=view.bounds(capacity[key]))
 
     facts = [
-        fact("Saturation, output tokens/s", "output_tokens_per_s"),
+        fact("Highest output tokens/s", "output_tokens_per_s"),
         Fact(name="Reached at", value=at("saturation_load")),
         fact("Goodput, requests/s", "goodput_rps"),
         Fact(name="Recommended load", value=at("recommended_load")),

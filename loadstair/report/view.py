@@ -81,6 +81,16 @@ def moment(started: str) -> str:
     return started.replace("T", " ", 1).replace("+00:00", " UTC")
 
 
+def subject(workload: Values) -> str:
+    """`org/model, chat: prompts of 128 tokens (cv 0.15), answers of 64 (cv 0.3)`."""
+    prompts, answers = _length(workload["input_tokens"], " tokens"), _length(workload["output_tokens"])
+    return f"{workload['model']}, {workload['endpoint']}: prompts of {prompts}, answers of {answers}"
+
+
+def _length(tokens: Values, unit: str = "") -> str:
+    return f"{tokens['mean']:g}{unit}" + (f" (cv {tokens['cv']:g})" if tokens["cv"] else "")
+
+
 def load(value: float | None) -> str:
     return ABSENT if value is None else f"{value:g}"
 

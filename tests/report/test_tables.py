@@ -1,5 +1,6 @@
 """The tables of steps and of comparisons, as rows of words."""
 
+from loadstair.report.page import page
 from loadstair.report.steps import Steps, steps
 from loadstair.report.versus import versus
 from tests.report.values import mixed_summary, single_run, summary_of
@@ -66,3 +67,13 @@ def test_a_ratio_that_is_not_known_says_so() -> None:
     one["steps"][0]["e2e_p50_ratio"].update(value=None, low=None, high=None, claim=None)
     assert versus(one, PLACES, "users").by_load[0].ratios[-1].words == "not measured"
     assert versus(one, PLACES, "users").by_load[0].ratios[-1].value == "–"
+
+
+def test_simulated_engines_are_called_a_forecast_at_the_top_and_what_was_asked_stands_beside() -> None:
+    summary = mixed_summary()
+    forecast = "simulated engines: a forecast"
+    assert forecast not in [badge.text for badge in page(summary, {}).badges]
+    summary["topologies"]["tp4"]["kind"] = "simulated"
+    shown = page(summary, {})
+    assert forecast in [badge.text for badge in shown.badges]
+    assert shown.subject == "Qwen/Qwen2.5-32B-Instruct, chat: prompts of 128 tokens (cv 0.2), answers of 32 (cv 0.2)"
