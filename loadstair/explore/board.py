@@ -121,11 +121,16 @@ class Board:
     def hear_rows(self, worker: str, rows: Mapping[str, Any]) -> None:
         """Raises KeyError if these are none."""
         told = self._teller(worker, rows)
-        if told is None or rows["before"] < told.rows_up_to:
-            return  # sent again, because the worker could not know that it had come
+        if told is None:
+            return
+        # Sent again, with newer ones behind, where the worker could not know that they had come.
+        known = max(0, told.rows_up_to - rows["before"])
+        new = rows["count"] - known
+        if new <= 0:
+            return
         told.rows_up_to = rows["before"] + rows["count"]
-        told.rows_kept += rows["count"]
-        self._spool.append(rows["csv"])
+        told.rows_kept += new
+        self._spool.append(rows["csv"].split("\n", known)[-1])
 
     def _teller(self, worker: str, message: Mapping[str, Any]) -> Told | None:
         """None for a message of another test or epoch."""

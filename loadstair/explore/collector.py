@@ -1,7 +1,6 @@
 """The collecting side of a test that nobody drives: in the master, or in the only process."""
 
 import logging
-import os
 import uuid
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from loadstair.clock import Deadline
 from loadstair.errors import LoadError
 from loadstair.explore.board import Board
 from loadstair.explore.messages import FINISH, REPORT, RESET, ROWS
-from loadstair.explore.options import FOUND_MODEL, FOUND_TEST, KEY_VARIABLE, Asked, asked
+from loadstair.explore.options import FOUND_MODEL, FOUND_TEST, Asked, asked
 from loadstair.explore.served import only_model
 from loadstair.explore.table import closing_table
 
@@ -56,7 +55,7 @@ class Collector:
         wanted = asked(options)
         if options["model"]:
             return wanted
-        model = only_model(wanted.base_url, key=os.environ.get(KEY_VARIABLE))
+        model = only_model(wanted.base_url, key=wanted.key())
         logger.info("the server's only model is asked for: %s", model)
         return asked(options | {FOUND_MODEL: model})
 

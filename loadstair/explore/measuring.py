@@ -39,7 +39,11 @@ class Measuring:
         if ChatUser.load is not None:
             ChatUser.load.close()
             ChatUser.load = None
+        self._reporter = None
         options = vars(environment.parsed_options)
+        if FOUND_TEST not in options:
+            logger.error("no load from here: the master did not say which test this is")
+            return
         test, epoch = options[FOUND_TEST]
         rank = max(0, self._runner.worker_index)
         worker = f"worker-{rank}"

@@ -17,8 +17,9 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """Over a span of time. Latencies are those of requests that ended well in it (`itl_ms`: of the gaps that ended
-    in it); tokens are those that arrived in it. A rate is None where the span is too short for one."""
+    """Over a span of time. Latencies are those of requests that ended well in it, `itl_ms` has all their gaps: of an
+    answer longer than the span, also those before it, and none while it is under way. Tokens are those that arrived in
+    it. A rate is None where the span is too short for one."""
 
     span_s: float
     ok: int

@@ -10,23 +10,25 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from loadstair.explore.host import KEY_VARIABLE, host_mistake, origin
 from loadstair.explore.numbers import Limits
 from loadstair.load.config import LoadConfig
 from loadstair.plan.mistakes import problems_of
 from loadstair.plan.model import EndpointKind, Workload
 
-KEY_VARIABLE: Final = "OPENAI_API_KEY"
 URL_VARIABLE: Final = "OPENAI_BASE_URL"
-"""Both as every program on the openai SDK reads them."""
+"""As every program on the openai SDK reads it."""
 
 FOUND_MODEL: Final = "loadstair_model"
 """The model that is asked for, given or found: set at the start of each test, so that the workers get it."""
 FOUND_TEST: Final = "loadstair_test"
 """Id and epoch of the test, for the same reason."""
+KEY_ORIGIN: Final = "loadstair_key_origin"
+"""Origin of the server that was given when Locust was started, None if none was: the only one that gets the key. The
+form can name any server; whoever reaches it must not get the key by it."""
 WORDS_PER_TOKEN: Final = 0.75
 """To begin with; corrected by what the server counts."""
 IDLE_TIMEOUT_S: Final = 120.0
@@ -91,6 +93,13 @@ class Asked:
     request_timeout_s: float
     base_url: str
     """Ending in /v1."""
+    key_origin: str | None
+    """The only origin that gets the key."""
+
+    def key(self, environ: Mapping[str, str] = os.environ) -> str | None:
+        """The key, if there is one and it may go to this server."""
+        key = environ.get(KEY_VARIABLE)
+        return key if key and self.key_origin == origin(self.base_url) else None
 
     def load_config(self, *, seed: int, environ: Mapping[str, str] = os.environ) -> LoadConfig:
         return LoadConfig(
@@ -98,7 +107,7 @@ class Asked:
             workload=self.workload,
             headers={},
             seed=seed,
-            api_key_env=KEY_VARIABLE if environ.get(KEY_VARIABLE) else None,
+            api_key_env=KEY_VARIABLE if self.key(environ) else None,
             words_per_token=WORDS_PER_TOKEN,
             request_timeout_s=self.request_timeout_s,
             idle_timeout_s=min(IDLE_TIMEOUT_S, self.request_timeout_s),
@@ -119,6 +128,17 @@ def asked(options: Mapping[str, Any]) -> Asked:
     if found is None:
         raise ValueError("\n".join(wrong))
     return found
+
+
+def key_withheld(options: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str | None:
+    """Why the key that there is does not go to this server, in one line. None if it goes, or there is none."""
+    asked_for = origin(str(options.get("host") or ""))
+    if not environ.get(KEY_VARIABLE) or asked_for is None or asked_for == options.get(KEY_ORIGIN):
+        return None
+    return (
+        f"{KEY_VARIABLE} is not sent to {asked_for}: it is only for the server given when Locust was started; "
+        f"to use it there, start with --host {asked_for}"
+    )
 
 
 def _read(options: Mapping[str, Any], *, host_needed: bool) -> tuple[Asked | None, list[str]]:
@@ -165,7 +185,13 @@ def _read(options: Mapping[str, Any], *, host_needed: bool) -> tuple[Asked | Non
     base_url = _base_url(str(options.get("host") or ""), wrong, needed=host_needed)
     if wrong or workload is None:
         return None, wrong
-    return Asked(workload=workload, limits=limits, request_timeout_s=timeout_s, base_url=base_url), []
+    return Asked(
+        workload=workload,
+        limits=limits,
+        request_timeout_s=timeout_s,
+        base_url=base_url,
+        key_origin=options.get(KEY_ORIGIN),
+    ), []
 
 
 def _limit(options: Mapping[str, Any], name: str, wrong: list[str]) -> float | None:
@@ -187,17 +213,8 @@ def _base_url(host: str, wrong: list[str], *, needed: bool) -> str:
         if needed:
             wrong.append(f"--host: is missing: the server's URL, such as http://127.0.0.1:8000 (or set {URL_VARIABLE})")
         return ""
-    try:
-        parts = urlsplit(host)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and host.isprintable()
-    except ValueError:
-        parts, usable = None, False
-    if parts is None or not usable or any(character.isspace() for character in host):
-        wrong.append(f"--host: should be a URL such as http://127.0.0.1:8000, not {_shown(host)}")
-    elif "@" in parts.netloc:
-        wrong.append(f"--host: must not hold a user and password: the key is read from {KEY_VARIABLE}")
-    elif parts.query or parts.fragment:
-        wrong.append("--host: must end with the path: the requests' own paths are put behind it")
+    if (mistake := host_mistake(host)) is not None:
+        wrong.append(f"--host: {mistake}")
     root = host.rstrip("/")
     return root if root.endswith("/v1") else f"{root}/v1"
 

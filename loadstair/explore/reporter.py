@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 1.0
 FLUSH_S: Final = 20.0
+RESET_S: Final = 2.0
+"""While it parses, the process hears no other message, and in a single process the reset's caller waits."""
 MESSAGE_CHARACTERS: Final = 256 * 1024
 HELD_CHARACTERS_MAX: Final = 64 * 1024 * 1024
 """Of rows, while the master does not take them."""
@@ -71,7 +73,14 @@ class Reporter:
             self._first_row += 1
 
     def reset(self, epoch: int) -> None:
-        """Counts from zero. Tokens that had come before stay out, also those of requests that are still under way."""
+        """Counts from zero. Requests that had ended stay out, and so do tokens that had come, also those of requests
+        that are still under way. Takes as long as the parsing of what had come."""
+        if self._recorder is not None:
+            if not self._recorder.flush(Deadline.after_s(RESET_S)):
+                logger.warning("some responses that ended before the reset are counted after it")
+            self._parse_under_way(self._recorder)
+        if epoch <= self._epoch:
+            return  # a later reset was quicker
         self._epoch = epoch
         self._tally = Tally(tokens=-(self._recorder.tokens_unrecorded() if self._recorder else 0))
         self._rows.clear()
@@ -95,11 +104,18 @@ class Reporter:
         while True:
             try:
                 if self._recorder is not None:
-                    self._recorder.parse_under_way()
+                    self._parse_under_way(self._recorder)
                 self.report()
             except Exception:
                 logger.exception("reporting to the master")
             gevent.sleep(PERIOD_S)
+
+    def _parse_under_way(self, recorder: Recorder) -> None:
+        """A response that breaks the parser gets its record when it ends: neither a report nor a reset fails by it."""
+        try:
+            recorder.parse_under_way()
+        except Exception:
+            logger.exception("parsing what is under way")
 
     def report(self, *, final: bool = False) -> bool:
         """False if the master could not be told; what it does not know is kept for the next time."""

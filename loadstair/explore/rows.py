@@ -41,7 +41,7 @@ _COLUMNS: Final[dict[str, Callable[[RequestSample], Any]]] = {
     ),
     "chunk_tokens": lambda record: None if record.chunk_tokens is None else " ".join(map(str, record.chunk_tokens)),
 }
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t")
 
 
 def header() -> str:
@@ -54,12 +54,18 @@ def row(record: RequestSample, *, name: str, worker: str) -> str:
 
 
 def _line(cells: list[Any]) -> str:
-    """Text that a server chose can begin like a formula: an apostrophe keeps a spreadsheet from computing it."""
+    """Text that a server chose can begin like a formula: an apostrophe keeps a spreadsheet from computing it.
+
+    A cell has no line ends, so that lines can be counted.
+    """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(
-        [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell for cell in cells]
-    )
+    csv.writer(line, lineterminator="\n").writerow([_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return line.getvalue()
+
+
+def _cell(text: str) -> str:
+    line = text.replace("\r", " ").replace("\n", " ")
+    return f"'{line}" if line.startswith(_FORMULA_STARTS) else line
 
 
 def _ms(duration_ns: float | None) -> str | None:

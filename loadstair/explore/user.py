@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import gevent
+from locust.exception import RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from loadstair.load.user import ChatUser
@@ -11,7 +12,7 @@ from loadstair.load.worker import OwnRequest, WorkerLoad
 from loadstair.plan.workload import RequestSpec
 
 AFTER_MISTAKE_S: Final = 1.0
-"""A user's pause after its own code has raised: without one it would do nothing else."""
+"""A user's pause where its own code has raised and nothing was sent: without one it would do nothing else."""
 
 
 class OwnChatUser(ChatUser):
@@ -39,6 +40,10 @@ class OwnChatUser(ChatUser):
         try:
             load.run_request(ordinal, own)
             pause_s = float(self.wait_time())
+        except (StopUser, StopTest):
+            raise
+        except (RescheduleTask, RescheduleTaskImmediately):
+            pause_s = float(self.wait_time()) or AFTER_MISTAKE_S  # nothing was sent that could have taken time
         except Exception as error:  # noqa: BLE001  the user's own code; Locust shows it under Exceptions
             self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
             pause_s = AFTER_MISTAKE_S

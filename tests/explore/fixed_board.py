@@ -8,7 +8,7 @@ from locust import User, constant, events, task
 
 from loadstair.explore.web.guard import safe_defaults
 from loadstair.explore.web.install import install_web
-from tests.explore.fixed_values import FixedBoard
+from tests.explore.fixed_values import NOTICE, FixedBoard
 
 
 class IdleUser(User):
@@ -31,18 +31,20 @@ def add_options(parser: Any, **_: Any) -> None:
     parser.add_argument("--tp2", default="x")
     parser.add_argument("--size", choices=["small", "large"], default="small")
     parser.add_argument("--warm", action="store_true", default=True)
+    parser.add_argument("--lengths", type=int, action="append", default=[4])
     parser.add_argument("--records", default="", include_in_web_ui=False)
 
 
 @events.init.add_listener
 def install(environment: Any, **_: Any) -> None:
     if environment.web_ui is not None:
-        install_web(environment, FixedBoard(), mistakes)  # type: ignore[arg-type]
+        board = FixedBoard(int(os.environ.get("TICKS", "5")))
+        install_web(environment, board, mistakes, notice=lambda: NOTICE)  # type: ignore[arg-type]
 
         @environment.web_ui.app.get("/options")
         def options() -> dict[str, Any]:
             shown = vars(environment.parsed_options)
-            return {name: shown[name] for name in ("shots", "limit_ms", "tp2", "size", "warm")}
+            return {name: shown[name] for name in ("shots", "limit_ms", "tp2", "size", "warm", "lengths")}
 
 
 if os.environ.get("OWN_LOGIN"):

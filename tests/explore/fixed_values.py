@@ -17,11 +17,17 @@ RECORDS = [
 ]
 
 
+NOTICE = "something to know of this test"
+
+
 class FixedBoard:
     limits = Limits(ttft_ms=200.0, tpot_ms=None, e2e_ms=None)
     test_started_s = 1_000.0
     test_running = True
     refusal = None
+
+    def __init__(self, ticks: int = 5) -> None:
+        self._ticks = ticks
 
     def total(self) -> Numbers:
         return NUMBERS
@@ -30,7 +36,8 @@ class FixedBoard:
         return NUMBERS
 
     def ticks(self, after_s: float) -> list[Tick]:
-        ticks = [Tick(time_s=1_000.0 + second, users=3, in_flight=2, numbers=NUMBERS) for second in range(1, 6)]
+        seconds = range(1, self._ticks + 1)
+        ticks = [Tick(time_s=1_000.0 + second, users=3, in_flight=2, numbers=NUMBERS) for second in seconds]
         return [tick for tick in ticks if tick.time_s > after_s]
 
     def records_csv(self) -> Iterator[str]:

@@ -31,10 +31,16 @@ class LocustUI:
         return f"http://127.0.0.1:{self.port}{self.base_path}"
 
     def request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        source: str = "127.0.0.1",
     ) -> Answer:
-        """Follows no redirect."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        """Follows no redirect. `source`: the client's address."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(source, 0))
         try:
             connection.request(method, self.base_path + path, body=body, headers=dict(headers or {}))
             response = connection.getresponse()
@@ -46,9 +52,9 @@ class LocustUI:
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, headers=headers)
 
-    def post(self, path: str, form: Any = (), **headers: str) -> Answer:
+    def post(self, path: str, form: Any = (), source: str = "127.0.0.1", **headers: str) -> Answer:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self.request("POST", path, headers=kind | headers, body=urlencode(form).encode())
+        return self.request("POST", path, headers=kind | headers, body=urlencode(form).encode(), source=source)
 
     def log(self) -> str:
         return self.child.log_path.read_text()

@@ -179,6 +179,16 @@ def test_rows_that_were_sent_twice_are_kept_once_and_missing_ones_are_counted(bo
     assert board.records_missing == 2  # of five, the third and the fourth
 
 
+def test_rows_sent_again_with_newer_ones_behind_lose_none(board: Board, clock: Clock) -> None:
+    worker = Teller(board, clock, "a")
+    worker.rows(0, "one\n", "two\n")
+    worker.rows(0, "one\n", "two\n", "three\n", "four\n", "five\n")
+    worker.rows(3, "four\n", "five\n")
+    worker.report(rows=5)
+    assert "".join(board.records_csv()) == header() + "one\ntwo\nthree\nfour\nfive\n"
+    assert board.records_missing == 0
+
+
 def test_ticks_are_asked_for_from_a_time_on(board: Board, clock: Clock) -> None:
     for second in range(5):
         clock.seconds = second

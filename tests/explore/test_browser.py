@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.explore.fixed_values import NOTICE
 from tests.explore.locust_ui import ROOT, LocustUI, locust_ui
 from tests.simserver.engine_process import MODEL, running_engine
 
@@ -136,6 +137,19 @@ def test_the_points_stay_when_locust_goes_away(tmp_path: Path) -> None:
         expect(page.locator("#notice")).to_contain_text("No answer from Locust since", timeout=WAIT_MS)
         expect(page.locator("#chart-tokens svg path[stroke-width='2']").first).to_be_attached()
         expect(page.locator("#output_tokens_per_s")).to_have_text("1,520")
+
+
+def test_a_long_test_is_asked_for_in_pages_until_all_of_it_is_there(tmp_path: Path) -> None:
+    with locust_ui(tmp_path, TICKS="450") as ui, new_page() as (page, said):
+        asked: list[str] = []
+        page.on("request", lambda request: "live.json" in request.url and asked.append(request.url.split("=")[1]))
+        page.goto(ui.url + "/loadstair/")
+        expect(page.locator(".chart svg")).to_have_count(CHARTS, timeout=WAIT_MS)
+        expect(page.locator("#notice")).to_have_text(NOTICE)
+        with page.expect_request("**/live.json?after=1450"):
+            pass
+        assert asked == ["0", "1200", "1400", "1450"]
+        assert said == []
 
 
 def test_the_login_opens_the_ui_and_the_live_page(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Other web pages, and names that point here, reach neither the results nor the buttons."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadstair.explore.web.guard import BODY_BYTES_MAX, is_loopback, reason_to_refuse
+from loadstair.explore.web.guard import (
+    BODY_BYTES_MAX,
+    NAMES_VARIABLE,
+    given_names,
+    is_loopback,
+    own_names,
+    reason_to_refuse,
+)
 from tests.explore.locust_ui import ROOT, LocustUI, free_port, locust_ui
 
 EVIL = "http://evil.example"
@@ -20,9 +28,9 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocustUI]:
         yield running
 
 
-def refused(method: str = "GET", bound: str = "127.0.0.1", names: frozenset[str] = frozenset(), **headers: str) -> bool:
+def refused(method: str = "GET", names: frozenset[str] = frozenset(), **headers: str) -> bool:
     sent = {"Host": "127.0.0.1:8089"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    return reason_to_refuse(method, sent, bound=bound, names=names) is not None
+    return reason_to_refuse(method, sent, names) is not None
 
 
 def test_a_request_without_a_browser_behind_it_passes() -> None:
@@ -34,8 +42,13 @@ def test_loopback_by_any_name_and_through_a_tunnels_port_is_known(host: str) -> 
     assert not refused(Host=host)
 
 
-@pytest.mark.parametrize("host", ["evil.example:8089", "localhost.evil.example", "10.0.0.1", "[::1", ""])
-def test_a_foreign_name_for_loopback_is_dns_rebinding(host: str) -> None:
+@pytest.mark.parametrize("host", ["10.0.0.1:8089", "[fd00::1]:8089", "0.0.0.0"])
+def test_an_address_is_no_name_that_could_be_rebound(host: str) -> None:
+    assert not refused("POST", Host=host, Origin=f"http://{host}")
+
+
+@pytest.mark.parametrize("host", ["evil.example:8089", "localhost.evil.example", "10.0.0.1.evil.example", "[::1", ""])
+def test_a_foreign_name_for_this_machine_is_dns_rebinding(host: str) -> None:
     assert refused(Host=host)
 
 
@@ -44,14 +57,40 @@ def test_a_named_host_is_known_by_host_and_by_origin() -> None:
     assert not refused("POST", names=names, Host="load.example", Origin="https://load.example")
     assert not refused("POST", names=names, Host="localhost", Origin="https://load.example")
     assert refused("POST", names=names, Host="load.example", Origin=EVIL)
+    assert refused("POST", names=names, Host="evil.example", Origin=EVIL)
 
 
-@pytest.mark.parametrize("bound", ["", "0.0.0.0", "10.0.0.1", "::"])
-def test_bound_to_the_network_the_origin_must_be_the_host_that_was_asked(bound: str) -> None:
-    assert not refused("POST", bound, Host="10.0.0.1:8089", Origin="http://10.0.0.1:8089")
-    assert not refused("POST", bound, Host="box.example", Origin="https://box.example:443")
-    assert refused("POST", bound, Host="10.0.0.1:8089", Origin="http://10.0.0.1:8090")
-    assert refused("POST", bound, Host="10.0.0.1:8089", Origin=EVIL)
+def test_another_port_or_scheme_of_a_named_host_is_another_origin() -> None:
+    names = frozenset({"load.example", "proxied.example:8443"})
+    for origin in ("http://load.example:9000", "https://load.example:9000", "ftp://load.example", "app://load.example"):
+        assert refused("POST", names=names, Host="load.example", Origin=origin), origin
+        assert refused("POST", names=names, Host="localhost:8089", Origin=origin), origin
+    assert refused("POST", names=names, Host="load.example:8089", Origin="http://load.example")  # port 80
+    assert not refused("POST", names=names, Host="load.example:8089", Origin="http://load.example:8089")
+    assert not refused("POST", names=names, Host="proxied.example", Origin="https://proxied.example:8443")
+    assert not refused("POST", names=names, Host="localhost", Origin="https://proxied.example:8443")
+    assert refused("POST", names=names, Host="localhost", Origin="https://proxied.example")
+
+
+def test_names_are_given_with_commas_between() -> None:
+    assert given_names(" Load.example, ,b.example:8443") == {"load.example", "b.example:8443"}
+    assert given_names("") == frozenset()
+
+
+def test_this_machines_own_name_is_known_where_others_may_ask() -> None:
+    machine = socket.gethostname().lower()
+    assert own_names("127.0.0.1") == frozenset()
+    assert {machine, socket.getfqdn().lower()} == own_names("")
+    assert own_names("box.example") >= {machine, "box.example"}
+    assert not refused("POST", own_names(""), Host=f"{machine}:8089", Origin=f"http://{machine}:8089")
+
+
+def test_the_origin_must_be_the_host_that_was_asked() -> None:
+    box = frozenset({"box.example"})
+    assert not refused("POST", Host="10.0.0.1:8089", Origin="http://10.0.0.1:8089")
+    assert not refused("POST", box, Host="box.example", Origin="https://box.example:443")
+    assert refused("POST", Host="10.0.0.1:8089", Origin="http://10.0.0.1:8090")
+    assert refused("POST", Host="10.0.0.1:8089", Origin=EVIL)
 
 
 @pytest.mark.parametrize("origin", ["null", "", "http://", "file://", "http://[", "http://localhost:8089"])
@@ -152,6 +191,15 @@ def test_listening_to_the_network_without_a_login_is_told_once(tmp_path: Path, u
         assert "without --web-login" in warnings[0]
         assert "--master-bind-host ADDRESS" in open_ui.log()  # workers elsewhere would not reach it
     assert "WARNING" not in "".join(line for line in ui.log().splitlines() if "web-login" in line)
+
+
+def test_listening_to_every_address_a_foreign_name_is_still_refused(tmp_path: Path) -> None:
+    with locust_ui(tmp_path, "--web-host", "0.0.0.0", **{NAMES_VARIABLE: "load.example.org"}) as ui:
+        evil = {"Host": "evil.example:18089", "Origin": "http://evil.example:18089", "Sec-Fetch-Site": "same-origin"}
+        assert ui.post("/swarm", {"user_count": 1, "spawn_rate": 1}, **evil).status == 403
+        assert ui.get("/loadstair/live.json", Host="evil.example:18089").status == 403
+        for host in ("load.example.org", "127.0.0.1:8089", "10.0.0.1", "localhost", socket.gethostname()):
+            assert ui.get("/loadstair/live.json", Host=host).status == 200, host
 
 
 def test_the_log_says_where_the_charts_are(ui: LocustUI) -> None:

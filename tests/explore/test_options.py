@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from loadstair.explore.options import add_arguments, asked, mistakes
+from loadstair.explore.options import KEY_ORIGIN, add_arguments, asked, key_withheld, mistakes
 from loadstair.plan.model import EndpointKind, Lengths, Prefix
 
 GIVEN = {
@@ -24,6 +24,10 @@ GIVEN = {
     "slo_e2e_s": "",
     "request_timeout_s": 600.0,
 }
+
+
+STARTED = GIVEN | {KEY_ORIGIN: "http://127.0.0.1:8000"}
+KEY = {"OPENAI_API_KEY": "sk-secret"}
 
 
 def test_options_become_the_workload() -> None:
@@ -99,10 +103,41 @@ def test_the_base_url_ends_in_v1_once(host: str) -> None:
 
 
 def test_the_key_is_named_not_kept_and_only_where_there_is_one() -> None:
-    config = asked(GIVEN).load_config(seed=3, environ={"OPENAI_API_KEY": "sk-secret"})
+    config = asked(STARTED).load_config(seed=3, environ=KEY)
     assert (config.api_key_env, config.seed) == ("OPENAI_API_KEY", 3)
     assert "sk-secret" not in repr(config)
-    assert asked(GIVEN).load_config(seed=0, environ={}).api_key_env is None
+    assert asked(STARTED).load_config(seed=0, environ={}).api_key_env is None
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:8000/v1", "HTTP://127.0.0.1:8000/", "http://127.0.0.1:8000/other"])
+def test_the_key_goes_to_the_origin_that_was_given_at_the_start(host: str) -> None:
+    assert asked(STARTED | {"host": host}).key(KEY) == "sk-secret"
+    assert key_withheld(STARTED | {"host": host}, KEY) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:8001", "https://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"]
+)
+def test_another_server_does_not_get_the_key_and_the_user_is_told(host: str) -> None:
+    wanted = asked(STARTED | {"host": host})
+    assert wanted.key(KEY) is None
+    assert wanted.load_config(seed=0, environ=KEY).api_key_env is None
+    told = key_withheld(STARTED | {"host": host}, KEY)
+    assert told is not None
+    assert told.endswith(f"start with --host {host}")
+    assert "sk-secret" not in told
+    assert key_withheld(STARTED | {"host": host}, {}) is None
+
+
+def test_where_no_server_was_given_at_the_start_none_gets_the_key() -> None:
+    for nothing in ({}, {KEY_ORIGIN: None}):
+        assert asked(GIVEN | nothing).key(KEY) is None
+        assert key_withheld(GIVEN | nothing, KEY) is not None
+    assert key_withheld({"host": None, KEY_ORIGIN: None}, KEY) is None
+
+
+def test_the_usual_port_need_not_be_written() -> None:
+    assert asked(GIVEN | {"host": "https://llm.example", KEY_ORIGIN: "https://llm.example:443"}).key(KEY) == "sk-secret"
 
 
 def test_no_gap_may_be_longer_than_the_whole_request() -> None:

@@ -1,3 +1,6 @@
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,9 +41,60 @@ def test_a_reader_sees_an_end_when_a_new_test_begins() -> None:
     reader = spool.csv()
     next(reader)
     spool.begin()
-    assert len("".join(reader)) < 2_000_000
     assert "".join(spool.csv()) == header()
+    spool.append(("y" * 999 + "\n") * 3000)
+    assert list(reader) == []
+    assert "".join(spool.csv()) == header() + ("y" * 999 + "\n") * 3000
     spool.close()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A write beyond it is cut there, and the next one refused: as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_disk_that_is_full_ends_the_records_after_a_whole_line(tmp_path: Path, own: bool) -> None:
+    path = tmp_path / "records.csv"
+    spool = Spool(path if own else None)
+    with files_of_at_most(len(header()) + 12):
+        spool.append("12345678\n")
+        spool.append("12345678\n")
+        spool.append("1\n")
+        kept, stopped = "".join(spool.csv()), spool.stopped
+        in_file = path.read_text() if own else kept
+    spool.close()
+    assert kept == in_file == header() + "12345678\n"
+    assert stopped == "the raw records end here: File too large"
+
+
+def test_on_a_full_disk_a_new_test_begins_without_records_and_the_next_one_has_them_again() -> None:
+    spool = Spool()
+    spool.append("old\n")
+    with files_of_at_most(len(header()) // 2):
+        spool.begin()
+        spool.append("lost\n")
+        assert "".join(spool.csv()) == ""
+        assert spool.stopped is not None
+        Spool().close()  # a process that starts now goes on without records, too
+    spool.begin()
+    spool.append("new\n")
+    assert (spool.stopped, "".join(spool.csv())) == (None, header() + "new\n")
+    spool.close()
+
+
+def test_closing_after_a_full_disk_is_quiet(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "records.csv")
+    with files_of_at_most(len(header())):
+        spool.append("lost\n")
+        spool.close()
+    assert (tmp_path / "records.csv").read_text() == header()
 
 
 def test_a_file_of_ones_own_is_kept_and_not_limited(tmp_path: Path) -> None:
@@ -54,6 +108,8 @@ def test_a_file_of_ones_own_is_kept_and_not_limited(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written_is_a_mistake_of_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--records: .*/missing/r.csv: No such file or directory$"):
         Spool(tmp_path / "missing" / "r.csv")
+    with pytest.raises(UsageError, match=r"^--records: /dev/full: .*: No space left on device$"):
+        Spool(Path("/dev/full"))
 
 
 def test_a_row_has_a_cell_for_each_column_and_nothing_where_nothing_was_seen() -> None:
@@ -72,3 +128,10 @@ def test_text_of_a_server_is_no_formula() -> None:
     assert "'=HYPERLINK(1)" in line
     assert ",'@x," in line
     assert '"a,b""c"' in line
+
+
+def test_a_row_is_one_line_whatever_its_cells_hold() -> None:
+    line = row(record(finish_reason="a\r\n=b"), name="two\nlines", worker="worker-0")
+    assert line.count("\n") == 1
+    assert line.startswith("two lines,worker-0,")
+    assert ",a  =b," in line

@@ -28,6 +28,13 @@ def test_latencies_follow_the_glossary() -> None:
     assert shown.e2e_ms.max == 150
 
 
+def test_gaps_count_when_their_answer_has_ended_also_those_before_the_span() -> None:
+    before = tally(record(100, 120))
+    after = tally(record(100, 120), record(100, 5_100, 60_100))
+    shown = numbers([Part(after.since(before), 10.0)], NO_LIMITS)
+    assert (shown.itl_ms.n, shown.itl_ms.mean) == (2, 30_000)  # (5,000 + 55,000) / 2, in a span of 10 s
+
+
 def test_tpot_divides_by_the_tokens_that_the_server_counts() -> None:
     assert tally(record(100, 150, output_tokens=6)).tpot.mean_ns == 10e6  # (150 - 100) ms / (6 - 1)
 

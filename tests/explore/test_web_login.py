@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadstair.explore.web.login import PASSWORD_VARIABLE, WAIT_NS, Door
+from loadstair.explore.web.login import PASSWORD_VARIABLE, PLACES_MAX, WAIT_NS, Door
 from loadstair.fetch import fetch
 from tests.cli import MARK, marked
 from tests.explore.locust_ui import FIXED_BOARD, ROOT, LocustUI, free_port, locust_ui
@@ -67,11 +67,35 @@ def test_the_password_stands_in_no_log(ui: LocustUI) -> None:
 def test_after_a_wrong_guess_no_other_is_looked_at_for_a_while() -> None:
     now_ns = 0
     door = Door("right", clock_ns=lambda: now_ns)
-    assert door.error("wrong") == "Wrong password"
+    assert door.error("wrong", "10.0.0.1") == "Wrong password"
     now_ns = WAIT_NS - 1
-    assert door.error("right") is not None
+    assert door.error("right", "10.0.0.1") is not None
     now_ns = WAIT_NS
-    assert door.error("right") is None
+    assert door.error("right", "10.0.0.1") is None
+
+
+def test_whoever_guesses_keeps_nobody_else_out() -> None:
+    door = Door("right", clock_ns=lambda: 0)
+    for guesser in ("10.0.0.1", "fd00:0:0:1::5"):
+        assert door.error("wrong", guesser) == "Wrong password"
+    for guesser in ("10.0.0.1", "fd00:0:0:1::5", "fd00:0:0:1:ffff::6"):  # the last: of the same /64
+        assert door.error("right", guesser) is not None, guesser
+    for other in ("10.0.0.2", "fd00:0:0:2::5", "::ffff:10.0.0.1", "::ffff:10.0.0.2"):
+        assert door.error("right", other) is None, other
+
+
+def test_guesses_from_everywhere_are_bounded_together_and_forgotten_in_time() -> None:
+    now_ns = 0
+    door = Door("right", clock_ns=lambda: now_ns)
+    guesses = [door.error("wrong", f"10.0.{place // 256}.{place % 256}") for place in range(PLACES_MAX + 9)]
+    assert guesses.count("Wrong password") == PLACES_MAX
+    now_ns = WAIT_NS
+    assert door.error("right", "10.9.9.9") is None
+
+
+def test_a_guess_from_elsewhere_leaves_the_login_open(ui: LocustUI) -> None:
+    ui.post("/loadstair/login", {"password": "wrong"}, source="127.0.0.2")
+    assert ui.post("/loadstair/login", {"password": PASSWORD}, source="127.0.0.3").headers["location"] == "/lt/"
 
 
 @pytest.mark.parametrize("processes", [[], ["--processes", "2"]])

@@ -3,11 +3,12 @@
 import csv
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from loadstair.explore.web.rows import LATENCY_COLUMNS, RATE_COLUMNS, RECENT, TOTAL, latency_rows, rate_rows
-from tests.explore.fixed_values import NUMBERS, RECORDS
+from tests.explore.fixed_values import NOTICE, NUMBERS, RECORDS
 from tests.explore.locust_ui import LocustUI, locust_ui
 
 
@@ -79,6 +80,24 @@ def test_live_values_are_those_after_the_last_seen(ui: LocustUI) -> None:
     assert live["limits"] == {"ttft_ms": 200.0, "tpot_ms": None, "e2e_ms": None}
     assert ui.get("/loadstair/live.json?after=1003").json()["ticks"]["time_s"] == [1004.0, 1005.0]
     assert ui.get("/loadstair/live.json?after=1005").json()["ticks"] == {}
+
+
+def test_a_long_test_is_told_in_pages(tmp_path: Path) -> None:
+    with locust_ui(tmp_path, TICKS="450") as ui:
+        after_s, sizes = 0.0, []
+        while True:
+            live = ui.get(f"/loadstair/live.json?after={after_s}").json()
+            times = live["ticks"]["time_s"]
+            assert times[0] == (after_s or 1000.0) + 1.0  # none is left out
+            after_s = times[-1]
+            sizes.append(len(times))
+            if not live["more"]:
+                break
+    assert sizes == [200, 200, 50]
+
+
+def test_the_page_has_what_the_user_should_know(ui: LocustUI) -> None:
+    assert ui.get("/loadstair/live.json").json()["notice"] == NOTICE
 
 
 def test_the_records_are_a_file_to_keep_as_the_board_has_them(ui: LocustUI) -> None:

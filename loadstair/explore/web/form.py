@@ -9,7 +9,6 @@ import re
 from argparse import Action, ArgumentTypeError
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import gevent
 from flask import Flask, Response, jsonify, request
@@ -22,6 +21,7 @@ from werkzeug.datastructures import MultiDict
 
 from loadstair.clock import Deadline
 from loadstair.explore.board import Board
+from loadstair.explore.host import host_mistake
 from loadstair.plain import one_line
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,9 @@ class FormGuard:
         strangers = sorted(set(form) - allowed)
         if strangers:
             return [f"{one_line(name, 60)}: no option of the form" for name in strangers[:5]]
+        repeated = [f"{name}: stands more than once in the form" for name in sorted(form) if self._repeated(form, name)]
+        if repeated:  # Locust takes the first of them
+            return repeated
         shaped = self._environment.shape_class is not None or form.get("shape_class", "Default") != "Default"
         found = _load_mistakes(form, shaped=shaped) + self._picker_mistakes(form)
         given: dict[str, Any] = {}
@@ -88,6 +91,11 @@ class FormGuard:
             options.update(given)  # Locust only keeps the type of what stands there, so what stands there must be right
         return found
 
+    def _repeated(self, form: MultiDict[str, str], name: str) -> bool:
+        """More often than it may be: only lists are sent as one field for each value."""
+        a_list = name == "user_classes" or (name in self._options and isinstance(self._options[name].default, list))
+        return not a_list and len(form.getlist(name)) > 1
+
     def _picker_mistakes(self, form: MultiDict[str, str]) -> list[str]:
         known = {"Default", *(self._environment.available_shape_classes or {})}
         shape = form.get("shape_class", "Default")
@@ -103,8 +111,11 @@ class FormGuard:
         return [f"{one_line(name, 60)}: no setting of a user class" for name in strangers[:5]]
 
 
-def answer_refused_starts(app: Flask, web_ui: WebUI, board: Board) -> None:
-    """Locust answers that a test started before it has. Waits until it has, or tells the form why it does not."""
+def answer_refused_starts(app: Flask, web_ui: WebUI, board: Board, notice: Callable[[], str | None]) -> None:
+    """Locust answers that a test started before it has. Waits until it has, or tells the form why it does not.
+
+    `notice`: what may be the reason behind the reason.
+    """
 
     @app.after_request
     def with_refusal(response: Response) -> Response:
@@ -115,7 +126,8 @@ def answer_refused_starts(app: Flask, web_ui: WebUI, board: Board) -> None:
             gevent.sleep(START_LOOK_S)
         if board.test_running or board.refusal is None:
             return response
-        return jsonify(success=False, message=board.refusal, host=web_ui.environment.host)
+        message = "; ".join(filter(None, (board.refusal, notice())))
+        return jsonify(success=False, message=message, host=web_ui.environment.host)
 
 
 def _load_mistakes(form: MultiDict[str, str], *, shaped: bool) -> list[str]:
@@ -131,20 +143,10 @@ def _load_mistakes(form: MultiDict[str, str], *, shaped: bool) -> list[str]:
         except ValueError:
             found.append("run time: must be a time such as 90, 90s, 3m or 1h20m")
     host = form.get("host", "")
-    if host and not _is_url(host):
-        found.append("host: must be the server's URL, such as http://127.0.0.1:8000")
+    mistake = host_mistake(host) if host else None
+    if mistake is not None:
+        found.append(f"host: {mistake}")
     return found
-
-
-def _is_url(text: str) -> bool:
-    try:
-        split = urlsplit(text)
-        port_is_number = split.port is None or split.port > 0
-    except ValueError:
-        return False
-    return (
-        split.scheme in ("http", "https") and bool(split.hostname) and port_is_number and not re.search(r"[\s<>]", text)
-    )
 
 
 def _number(text: str) -> float | None:
@@ -170,12 +172,12 @@ def _spelling(option: str) -> str:
 def _value(action: Action, texts: list[str]) -> Any:
     """As argparse would make of it."""
     if action.nargs == 0:
-        if texts[-1] not in ("true", "false"):
-            raise ValueError(f"{texts[-1]!r} is neither true nor false")
-        return texts[-1] == "true"
+        if texts[0] not in ("true", "false"):
+            raise ValueError(f"{texts[0]!r} is neither true nor false")
+        return texts[0] == "true"
     if isinstance(action.default, list):
         return [_one(action, text) for text in (texts if len(texts) > 1 else texts[0].split(","))]
-    return _one(action, texts[-1])
+    return _one(action, texts[0])
 
 
 def _one(action: Action, text: str) -> Any:

@@ -1,11 +1,13 @@
 """Closes what Locust's web server leaves open to other web pages.
 
 Locust answers every origin (CORS `*`) and obeys a form post from anywhere, so any page that the user has open could
-read the results and start load. Here an answer goes to its own origin only, whatever the port or the address bound.
+read the results and start load. Here an answer goes to its own origin only, whatever the address bound: what listens
+on every address of a container is often published on a browser's own machine.
 """
 
 import ipaddress
 import logging
+import socket
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +21,8 @@ logger = logging.getLogger(__name__)
 LOOPBACK: Final = "127.0.0.1"
 BODY_BYTES_MAX: Final = 64 * 1024
 NAMES_VARIABLE: Final = "LOADSTAIR_WEB_HOSTS"
-"""Host names, with commas between, by which a reverse proxy serves the UI."""
+"""Names by which the UI is reached, with commas between: `name`, or `name:port` where a reverse proxy serves it at a
+port that is not the usual one."""
 
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -30,6 +33,8 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_USUAL_PORT: Final = {"http": 80, "https": 443}
 
 _BOUND_BY_DEFAULT: Final = {
     "web_host": "Host to bind the web interface to. Defaults to 127.0.0.1; '*' is all interfaces",
@@ -66,16 +71,23 @@ def warn_of_open_doors(*, host: str, port: int, login: bool) -> None:
         )
 
 
-def reason_to_refuse(
-    method: str, headers: Mapping[str, str], *, bound: str, names: frozenset[str]
-) -> tuple[int, str] | None:
-    """Status and message, or None. `bound`: the address listened on; `names`: further host names that are ours."""
+def given_names(text: str) -> frozenset[str]:
+    """Of the value of `LOADSTAIR_WEB_HOSTS`."""
+    return frozenset(name.strip().lower() for name in text.split(",") if name.strip())
+
+
+def own_names(bound: str) -> frozenset[str]:
+    """Of this machine, where others may ask. `bound`: the name or address listened on."""
+    if is_loopback(bound):
+        return frozenset()
+    return frozenset(name.lower() for name in (bound, socket.gethostname(), socket.getfqdn()) if name)
+
+
+def reason_to_refuse(method: str, headers: Mapping[str, str], names: frozenset[str]) -> tuple[int, str] | None:
+    """Status and message, or None. `names`: `name` or `name:port` that are ours, besides localhost."""
     host = headers.get("Host")
-    if host is not None and is_loopback(bound):
-        # A name that somebody else's DNS points here (DNS rebinding) would make that page our own origin.
-        name = _host_and_port(f"//{host}")[0]
-        if not is_loopback(name) and name not in names:
-            return 403, f"unknown Host: use localhost, or name it in {NAMES_VARIABLE}"
+    if host is not None and not _is_ours(_host_and_port(f"//{host}")[0], names):
+        return 403, f"unknown Host: use localhost or an IP address, or name it in {NAMES_VARIABLE}"
     origin = headers.get("Origin")
     if origin is not None and not _same(origin, host, names):
         return 403, "requests of other origins are refused"
@@ -94,13 +106,12 @@ def reason_to_refuse(
 class Guard:
     """Around the whole WSGI application: flask-cors adds its headers after every hook that Flask offers."""
 
-    def __init__(self, app: "WSGIApplication", *, bound: str, names: frozenset[str]) -> None:
+    def __init__(self, app: "WSGIApplication", names: frozenset[str]) -> None:
         self._app = app
-        self._bound = bound
         self._names = names
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        refused = reason_to_refuse(environ["REQUEST_METHOD"], _headers(environ), bound=self._bound, names=self._names)
+        refused = reason_to_refuse(environ["REQUEST_METHOD"], _headers(environ), self._names)
         if refused is not None:
             status, message = refused
             body = f"{message}\n".encode()
@@ -127,21 +138,34 @@ def _headers(environ: "WSGIEnvironment") -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _is_ours(name: str, names: frozenset[str]) -> bool:
+    """An address cannot be rebound: only names are asked of a DNS."""
+    if name == "localhost" or name in {ours.partition(":")[0] for ours in names}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _same(origin: str, host: str | None, names: frozenset[str]) -> bool:
     """`null`, the origin of files and sandboxes, is nobody's."""
-    scheme, _, rest = origin.partition("://")
-    name, port = _host_and_port(f"{scheme}://{rest}")
-    if not rest or not name:
+    scheme = origin.partition("://")[0]
+    name, port = _host_and_port(origin)
+    if scheme not in _USUAL_PORT or not name:
         return False
-    if name in names:
+    asked = ("", None) if host is None else _host_and_port(f"{scheme}://{host}")
+    if (name, port) == asked or f"{name}:{port}" in names:
         return True
-    return host is not None and (name, port) == _host_and_port(f"{scheme}://{host}")
+    # A reverse proxy may put a Host of its own; then a name without a port means the usual one.
+    return name in names and name != asked[0] and port == _USUAL_PORT[scheme]
 
 
 def _host_and_port(url: str) -> tuple[str, int | None]:
     """Empty and None for what is no URL; the scheme's own port where none stands."""
     try:
         split = urlsplit(url)
-        return split.hostname or "", split.port or {"http": 80, "https": 443}.get(split.scheme)
+        return split.hostname or "", split.port or _USUAL_PORT.get(split.scheme)
     except ValueError:
         return "", None

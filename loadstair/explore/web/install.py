@@ -3,13 +3,14 @@
 import logging
 import os
 import socket
+from collections.abc import Callable
 
 from locust.env import Environment
 from locust.runners import MasterRunner
 
 from loadstair.explore.board import Board
 from loadstair.explore.web.form import FormGuard, Mistakes, answer_refused_starts
-from loadstair.explore.web.guard import NAMES_VARIABLE, Guard, is_loopback, warn_of_open_doors
+from loadstair.explore.web.guard import NAMES_VARIABLE, Guard, given_names, is_loopback, own_names, warn_of_open_doors
 from loadstair.explore.web.login import install_login
 from loadstair.explore.web.pages import pages
 from loadstair.explore.web.rows import latency_rows, rate_rows
@@ -18,20 +19,25 @@ from loadstair.explore.web.tab import Rows, add_tabs, answer_rows
 logger = logging.getLogger(__name__)
 
 
-def install_web(environment: Environment, board: Board, mistakes: Mistakes) -> None:
-    """`mistakes`: what is wrong with options as the form gives them (by name, typed as on the command line), a line
-    each. Must be called before the first request, from an `init` listener."""
+def install_web(
+    environment: Environment, board: Board, mistakes: Mistakes, *, notice: Callable[[], str | None]
+) -> None:
+    """Must be called before the first request, from an `init` listener.
+
+    `mistakes`: what is wrong with options as the form gives them (by name, typed as on the command line), a line each.
+    `notice`: what the user should know of the test that runs or ran last, in a line.
+    """
     web_ui, options = environment.web_ui, environment.parsed_options
     if web_ui is None or web_ui.app is None or options is None:
         raise ValueError("this Locust has no web UI")
     app = web_ui.app
     base_path = str(options.web_base_path or "").rstrip("/")
-    names = frozenset(name.strip().lower() for name in os.environ.get(NAMES_VARIABLE, "").split(",") if name.strip())
+    names = given_names(os.environ.get(NAMES_VARIABLE, "")) | own_names(web_ui.host)
 
     app.debug = False  # Locust sets it: answers of errors would show the source
-    app.wsgi_app = Guard(app.wsgi_app, bound=web_ui.host, names=names)  # type: ignore[method-assign]
+    app.wsgi_app = Guard(app.wsgi_app, names)  # type: ignore[method-assign]
     app.before_request(FormGuard(environment, web_ui, mistakes).check)
-    answer_refused_starts(app, web_ui, board)
+    answer_refused_starts(app, web_ui, board, notice)
     if web_ui.web_login:
         install_login(web_ui, base_path)
 
@@ -42,7 +48,7 @@ def install_web(environment: Environment, board: Board, mistakes: Mistakes) -> N
 
     add_tabs(web_ui)
     answer_rows(app, rows)
-    app.register_blueprint(pages(environment, web_ui, board, base_path))
+    app.register_blueprint(pages(environment, web_ui, board, base_path, notice))
 
     warn_of_open_doors(host=web_ui.host, port=web_ui.port, login=web_ui.web_login)
     _say_where(environment, base_path)

@@ -1,6 +1,7 @@
 """`--web-login`, ready to use: one password, from the environment. A locustfile with a login of its own keeps it."""
 
 import hmac
+import ipaddress
 import logging
 import os
 import secrets
@@ -23,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 PASSWORD_VARIABLE: Final = "LOADSTAIR_WEB_PASSWORD"  # noqa: S105  the name of a variable
 WAIT_NS: Final = NS_PER_S
-"""After a wrong password, how long no other is looked at: one guess a second, however many connections guess."""
+"""After a wrong password, how long no other from the same place is looked at, however many connections guess."""
+PLACES_MAX: Final = 1024
+"""Guessers that are remembered: so many wrong guesses a second at most, from everywhere together."""
 
 
 class Operator(UserMixin):  # type: ignore[misc]  # of a package without types
@@ -33,22 +36,36 @@ class Operator(UserMixin):  # type: ignore[misc]  # of a package without types
 
 
 class Door:
-    """Knows the password; opens for one guess at a time."""
+    """Knows the password; a wrong guess closes it for a while to where that came from, and to nobody else."""
 
     def __init__(self, password: str, clock_ns: Callable[[], int] = monotonic_ns) -> None:
         self._password = password.encode()
         self._clock_ns = clock_ns
-        self._closed_until_ns: int | None = None
+        self._closed_until_ns: dict[str, int] = {}
+        """By place, in the order of the wrong guesses."""
 
-    def error(self, guess: str) -> str | None:
-        """None if the guess is right and was looked at."""
-        now_ns = self._clock_ns()
-        if self._closed_until_ns is not None and now_ns < self._closed_until_ns:
+    def error(self, guess: str, address: str) -> str | None:
+        """None if the guess is right and was looked at. `address`: the client's."""
+        place, now_ns = _place(address), self._clock_ns()
+        while self._closed_until_ns and next(iter(self._closed_until_ns.values())) <= now_ns:
+            del self._closed_until_ns[next(iter(self._closed_until_ns))]
+        if place in self._closed_until_ns or len(self._closed_until_ns) >= PLACES_MAX:
             return "A wrong password was given just now: try again in a second"
         if hmac.compare_digest(guess.encode("utf-8", "replace"), self._password):
             return None
-        self._closed_until_ns = now_ns + WAIT_NS
+        self._closed_until_ns[place] = now_ns + WAIT_NS
         return "Wrong password"
+
+
+def _place(address: str) -> str:
+    """Of IPv6 the /64: one machine has all of its addresses."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped is not None:
+        return address
+    return str(ipaddress.IPv6Address(int(parsed) >> 64 << 64))
 
 
 def install_login(web_ui: "WebUI", base_path: str) -> None:
@@ -89,7 +106,7 @@ def _blueprint(door: Door, base_path: str) -> Blueprint:
 
     @blueprint.post("/login")
     def login() -> Response:
-        error = door.error(request.form.get("password", ""))
+        error = door.error(request.form.get("password", ""), request.remote_addr or "")
         if error is not None:
             session["auth_error"] = error  # Locust's login page shows it
             return redirect(url_for("locust.login"), 303)

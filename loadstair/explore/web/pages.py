@@ -28,10 +28,15 @@ PAGE_POLICY: Final = (
 
 CHART_LIBRARY_AGE_S: Final = 7 * 24 * 3600
 
+TICKS_MAX: Final = 200
+"""Of one answer: it is made in one go, in the only process between two tokens of the load."""
+
 _ASSET_TYPES: Final = {"live.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8"}
 
 
-def pages(environment: "Environment", web_ui: "WebUI", board: Board, base_path: str) -> Blueprint:
+def pages(
+    environment: "Environment", web_ui: "WebUI", board: Board, base_path: str, notice: Callable[[], str | None]
+) -> Blueprint:
     """Everything here asks for the login, where there is one."""
     blueprint = Blueprint("loadstair", __name__, url_prefix=f"{base_path}/loadstair")
 
@@ -61,7 +66,7 @@ def pages(environment: "Environment", web_ui: "WebUI", board: Board, base_path: 
         after_s = request.args.get("after", 0.0, type=float)
         if not math.isfinite(after_s):
             abort(400)
-        response = jsonify(live_values(environment, board, after_s))
+        response = jsonify(live_values(environment, board, after_s) | {"notice": notice()})
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -81,8 +86,9 @@ def pages(environment: "Environment", web_ui: "WebUI", board: Board, base_path: 
 
 
 def live_values(environment: "Environment", board: Board, after_s: float) -> dict[str, Any]:
-    """What the live page draws: `ticks` by column, those after `after_s`; an unknown value is null."""
+    """What the live page draws: `ticks` by column, the first ones after `after_s`; an unknown value is null."""
     ticks = board.ticks(0.0)
+    new = board.ticks(after_s)
     recent, total, limits = board.recent(), board.total(), board.limits
     in_flight = ticks[-1].in_flight if ticks and board.test_running else None
     runner = environment.runner
@@ -104,7 +110,8 @@ def live_values(environment: "Environment", board: Board, after_s: float) -> dic
         },
         "latency": latency_rows(recent, total),
         "rates": rate_rows(recent, total, in_flight),
-        "ticks": _columns([tick for tick in ticks if tick.time_s > after_s]),
+        "ticks": _columns(new[:TICKS_MAX]),
+        "more": len(new) > TICKS_MAX,
     }
 
 

@@ -163,13 +163,15 @@
     element("ttft_ms_p99").closest("div").className = limits.ttft_ms !== null && live.now.ttft_ms_p99 > limits.ttft_ms ? "over" : "";
     element("ready").hidden = startedS !== null;
     element("tables").hidden = startedS === null;
-    say(live.refusal ? "The last test did not start: " + live.refusal : null);
+    const refusal = live.refusal ? "The last test did not start: " + live.refusal : null;
+    say([refusal, live.notice].filter((one) => one).join("; "));
     fill(element("latency"), LATENCY_HEADS, live.latency);
     fill(element("rates"), RATE_HEADS, live.rates);
-    if (drawn !== null || (points.time_s || []).length > 0) draw();
+    if (!live.more && (drawn !== null || (points.time_s || []).length > 0)) draw();
   }
 
   async function poll() {
+    let waitMs = POLL_MS;
     try {
       const known = startedS;
       const answer = await fetch("live.json?after=" + lastTime, { signal: AbortSignal.timeout(ANSWER_MS_MAX) });
@@ -181,14 +183,17 @@
       const live = await answer.json();
       silentSince = null;
       if (live.started_s !== known && lastTime > 0) lastTime = 0;  // another test: its points are asked for from the first
-      else show(live);
+      else {
+        show(live);
+        if (live.more) waitMs = 0;
+      }
     } catch (error) {
       silentSince = silentSince || new Date().toLocaleTimeString();
       say("No answer from Locust since " + silentSince + ": what was drawn stays; trying again.");
       element("state").className = "badge";
       element("state").textContent = "no answer";
     } finally {
-      setTimeout(poll, POLL_MS);
+      setTimeout(poll, waitMs);
     }
   }
 
