@@ -33,6 +33,8 @@ WORDS_PER_TOKEN: Final = 0.75
 """To begin with; corrected by what the server counts."""
 IDLE_TIMEOUT_S: Final = 120.0
 TIMEOUT_S_MAX: Final = 7 * 24 * 3600.0
+TOKENS_MAX: Final = 2_000_000
+"""More than any model's context: each user holds its prompt in memory."""
 
 _OF_PATH: Final = {
     "endpoint": "endpoint",
@@ -172,6 +174,11 @@ def _read(options: Mapping[str, Any], *, host_needed: bool) -> tuple[Asked | Non
             flag = _flag(_OF_PATH.get(problem.path, problem.path))
             if flag not in not_numbers:
                 wrong.append(f"{flag}: {problem.message}")
+    wrong += [
+        f"{_flag(name)}: should be at most {TOKENS_MAX}, not {_shown(options[name])}"
+        for name in ("input_tokens", "output_tokens", "prefix_tokens")
+        if _flag(name) not in not_numbers and int(options[name]) > TOKENS_MAX
+    ]
     if workload is not None and workload.endpoint is EndpointKind.EMBEDDINGS:
         wrong.append("--endpoint: should be chat or completions, not 'embeddings'")
     limits = Limits(

@@ -1,5 +1,6 @@
 """A user class of one's own: docs/own-user.md shows it in ten lines."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -10,6 +11,8 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST
 from loadstair.load.user import ChatUser
 from loadstair.load.worker import OwnRequest, WorkerLoad
 from loadstair.plan.workload import RequestSpec
+
+logger = logging.getLogger(__name__)
 
 AFTER_MISTAKE_S: Final = 1.0
 """A user's pause where its own code has raised and nothing was sent: without one it would do nothing else."""
@@ -44,8 +47,9 @@ class OwnChatUser(ChatUser):
             raise
         except (RescheduleTask, RescheduleTaskImmediately):
             pause_s = float(self.wait_time()) or AFTER_MISTAKE_S  # nothing was sent that could have taken time
-        except Exception as error:  # noqa: BLE001  the user's own code; Locust shows it under Exceptions
+        except Exception as error:  # the user's own code; Locust shows it under Exceptions
             self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+            logger.exception("%s: a mistake in the user class", type(self).__name__)  # headless shows no Exceptions tab
             pause_s = AFTER_MISTAKE_S
         if pause_s > 0:  # a sleep of 0 would run the other users without looking at the sockets
             self._pause(pause_s)

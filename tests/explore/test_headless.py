@@ -205,6 +205,7 @@ def test_user_classes_of_ones_own_are_measured_under_their_names(tmp_path: Path,
     assert sum(row["name"] == "with a pause" for row in rows) == 1  # its pause is longer than the test
     assert "Clumsy" not in {row["name"] for row in rows}
     assert (run.streams[1], run.code) == (0, 1)  # no request failed: Locust's exit code is that of an exception
+    assert "a mistake in the user's own code" in run.err
     assert set(run.stats()) == {"Short", "with a pause"}
 
 

@@ -72,6 +72,7 @@ def test_every_mistake_is_told_at_once_each_with_its_option() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
+        ("output_tokens", "3000000", "--output-tokens: should be at most 2000000, not '3000000'"),
         ("input_tokens", "12.5", "--input-tokens: should be a whole number, not '12.5'"),
         ("slo_tpot_ms", "-3", "--slo-tpot-ms: should be a number above 0, or empty for no limit, not '-3'"),
         ("host", "ftp://x", "--host: should be a URL such as http://127.0.0.1:8000, not 'ftp://x'"),

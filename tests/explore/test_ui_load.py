@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,34 @@ def test_after_a_stop_the_records_are_complete(ui: LocustUI, server: Engine, sta
     ledger = server.entries({row["request_id"] for row in ok})
     assert all(int(row["tokens_arrived"]) == ledger[row["request_id"]].output_tokens for row in ok)
     assert not live(ui)["running"]
+
+
+def test_while_a_test_runs_only_the_number_of_users_changes(
+    ui: LocustUI, server: Engine, start: Callable[..., None]
+) -> None:
+    start(output_tokens="5")
+    now = USERS | {"host": server.url, "output_tokens": "5"}
+    other_host = ui.post("/swarm", now | {"host": "http://127.0.0.1:9"}).json()
+    assert other_host["message"] == "host: cannot change while a test runs: stop it first"
+    other_length = ui.post("/swarm", now | {"output_tokens": "50"}).json()
+    assert other_length["message"] == "--output-tokens: cannot change while a test runs: stop it first"
+    assert live(ui)["host"] == server.url
+    assert ui.post("/swarm", now | {"user_count": "6"}).json()["success"] is True
+    wait_for(lambda: live(ui)["users"] == 6)
+
+
+def test_the_form_is_told_of_this_start_and_not_of_an_earlier_one(tmp_path: Path, server: Engine) -> None:
+    hosts = ("http://127.0.0.1:9", "http://127.0.0.1:10", server.url.replace("http", "https"))
+    with locust_ui(tmp_path, locustfile=CHAT) as alone:
+        told = [alone.post("/swarm", USERS | {"host": host, "model": ""}).json()["message"] for host in hosts]
+    assert [host for host, message in zip(hosts, told, strict=True) if f"{host}/v1/models" not in message] == []
+
+
+def test_a_master_without_workers_says_so_in_the_form(tmp_path: Path, server: Engine) -> None:
+    with locust_ui(tmp_path, "--master", *master_port(), locustfile=CHAT) as master:
+        answer = master.post("/swarm", USERS | {"host": server.url}).json()
+    assert answer["success"] is False
+    assert answer["message"].startswith("no worker is connected: start one with --worker")
 
 
 def test_a_test_that_cannot_start_says_why(ui: LocustUI, server: Engine) -> None:

@@ -15,6 +15,7 @@ from flask import Flask, Response, jsonify, request
 from flask_login import current_user
 from locust import argument_parser
 from locust.env import Environment
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner
 from locust.util.timespan import parse_timespan
 from locust.web import WebUI
 from werkzeug.datastructures import MultiDict
@@ -33,6 +34,8 @@ _PICKER: Final = frozenset({"user_classes", "shape_class"})
 _USER_SETTINGS: Final = frozenset({"user_class_name", "host", "weight", "fixed_count", "tasks"})
 """What the UI's dialog for a user class edits; Locust would set any attribute of the class."""
 
+USERS_MAX: Final = 100_000
+"""A slip of the finger, beyond: every user is a greenlet with a prompt of its own."""
 START_S_MAX: Final = 20.0
 START_LOOK_S: Final = 0.02
 
@@ -40,9 +43,10 @@ START_LOOK_S: Final = 0.02
 class FormGuard:
     """Looks at each form before Locust does."""
 
-    def __init__(self, environment: Environment, web_ui: WebUI, mistakes: Mistakes) -> None:
+    def __init__(self, environment: Environment, web_ui: WebUI, board: Board, mistakes: Mistakes) -> None:
         self._environment = environment
         self._web_ui = web_ui
+        self._board = board
         self._mistakes = mistakes
         self._options = {_spelling(name): action for name, action in _visible_options().items()}
 
@@ -86,10 +90,25 @@ class FormGuard:
             return found
         options = vars(self._environment.parsed_options)
         host = form.get("host", self._environment.host)
-        found = self._mistakes({**options, **given, "host": host})
+        found = self._mistakes({**options, **given, "host": host}) or self._too_late(given, host)
         if not found:
             options.update(given)  # Locust only keeps the type of what stands there, so what stands there must be right
+            self._board.refusal = None  # that of an earlier form
         return found
+
+    def _too_late(self, given: Mapping[str, Any], host: str | None) -> list[str]:
+        """Locust takes another host or option while a test runs, shows it, and goes on with the old one."""
+        runner = self._environment.runner
+        if runner is None or runner.state not in (STATE_SPAWNING, STATE_RUNNING):
+            return []
+        options = vars(self._environment.parsed_options)
+        names = [_flag(self._option(dest)) for dest, value in given.items() if value != options.get(dest)]
+        if (host or "").rstrip("/") != (self._environment.host or "").rstrip("/"):
+            names.insert(0, "host")
+        return [f"{name}: cannot change while a test runs: stop it first" for name in names]
+
+    def _option(self, dest: str) -> Action:
+        return next(action for action in self._options.values() if action.dest == dest)
 
     def _repeated(self, form: MultiDict[str, str], name: str) -> bool:
         """More often than it may be: only lists are sent as one field for each value."""
@@ -121,20 +140,35 @@ def answer_refused_starts(app: Flask, web_ui: WebUI, board: Board, notice: Calla
     def with_refusal(response: Response) -> Response:
         if request.endpoint != "locust.swarm" or not response.is_json or not response.get_json().get("success"):
             return response
-        start, deadline = web_ui._swarm_greenlet, Deadline.after_s(START_S_MAX)
-        while start is not None and not (start.ready() or board.test_running or deadline.passed()):
+        deadline = Deadline.after_s(START_S_MAX)
+        while not (board.test_running or board.refusal or _start_is_over(web_ui) or deadline.passed()):
             gevent.sleep(START_LOOK_S)
-        if board.test_running or board.refusal is None:
+        why = board.refusal or _no_worker(web_ui.environment)
+        if board.test_running or why is None:
             return response
-        message = "; ".join(filter(None, (board.refusal, notice())))
+        message = "; ".join(filter(None, (why, notice())))
         return jsonify(success=False, message=message, host=web_ui.environment.host)
+
+
+def _start_is_over(web_ui: WebUI) -> bool:
+    """Whatever came of it. A runner without workers goes on in a greenlet of its own."""
+    starting = (web_ui._swarm_greenlet, getattr(web_ui.environment.runner, "spawning_greenlet", None))
+    return all(greenlet is None or greenlet.ready() for greenlet in starting)
+
+
+def _no_worker(environment: Environment) -> str | None:
+    """Locust says so in its log alone."""
+    runner = environment.runner
+    if isinstance(runner, MasterRunner) and not runner.worker_count:
+        return "no worker is connected: start one with --worker, on another machine with --master-host"
+    return None
 
 
 def _load_mistakes(form: MultiDict[str, str], *, shaped: bool) -> list[str]:
     found = []
     users, spawn_rate = form.get("user_count", ""), _number(form.get("spawn_rate", ""))
-    if not shaped and not (re.fullmatch(r"[0-9]{1,9}", users) and int(users) > 0):
-        found.append("number of users: must be a whole number of at least 1")
+    if not shaped and not (re.fullmatch(r"[0-9]{1,9}", users) and 0 < int(users) <= USERS_MAX):
+        found.append(f"number of users: must be a whole number from 1 to {USERS_MAX}")
     if not shaped and (spawn_rate is None or spawn_rate <= 0):
         found.append("ramp up: must be more than 0 users a second")
     if form.get("run_time"):

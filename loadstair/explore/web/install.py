@@ -36,7 +36,7 @@ def install_web(
 
     app.debug = False  # Locust sets it: answers of errors would show the source
     app.wsgi_app = Guard(app.wsgi_app, names)  # type: ignore[method-assign]
-    app.before_request(FormGuard(environment, web_ui, mistakes).check)
+    app.before_request(FormGuard(environment, web_ui, board, mistakes).check)
     answer_refused_starts(app, web_ui, board, notice)
     if web_ui.web_login:
         install_login(web_ui, base_path)
