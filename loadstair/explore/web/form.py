@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import gevent
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from flask_login import current_user
 from locust import argument_parser
 from locust.env import Environment
@@ -49,6 +49,7 @@ class FormGuard:
         self._board = board
         self._mistakes = mistakes
         self._options = {_spelling(name): action for name, action in _visible_options().items()}
+        self._prefilled = {name: shown["default_value"] for name, shown in argument_parser.ui_extra_args_dict().items()}
 
     def check(self) -> Response | None:
         """For Flask's `before_request`: a refusal, or None to go on."""
@@ -90,19 +91,31 @@ class FormGuard:
             return found
         options = vars(self._environment.parsed_options)
         host = form.get("host", self._environment.host)
-        found = self._mistakes({**options, **given, "host": host}) or self._too_late(given, host)
+        runner = self._environment.runner
+        if runner is not None and runner.state in (STATE_SPAWNING, STATE_RUNNING):
+            g.in_force = {dest: options[dest] for dest in given}
+            return self._too_late(given, host)
+        found = self._mistakes({**options, **given, "host": host})
         if not found:
             options.update(given)  # Locust only keeps the type of what stands there, so what stands there must be right
             self._board.refusal = None  # that of an earlier form
         return found
 
+    def keep_in_force(self, response: Response) -> Response:
+        """For Flask's `after_request`: Locust has written a running test's form over the options, and would send them
+        to a worker that joins."""
+        if "in_force" in g:
+            vars(self._environment.parsed_options).update(g.in_force)
+        return response
+
     def _too_late(self, given: Mapping[str, Any], host: str | None) -> list[str]:
-        """Locust takes another host or option while a test runs, shows it, and goes on with the old one."""
-        runner = self._environment.runner
-        if runner is None or runner.state not in (STATE_SPAWNING, STATE_RUNNING):
-            return []
-        options = vars(self._environment.parsed_options)
-        names = [_flag(self._option(dest)) for dest, value in given.items() if value != options.get(dest)]
+        """Locust takes another host or option while a test runs, shows it, and goes on with the old one. Its Edit
+        dialog sends all options, filled in with those of the command line: these don't count as changed."""
+        names = [
+            _flag(self._option(dest))
+            for dest, value in given.items()
+            if value not in (g.in_force[dest], self._prefilled.get(dest))
+        ]
         if (host or "").rstrip("/") != (self._environment.host or "").rstrip("/"):
             names.insert(0, "host")
         return [f"{name}: cannot change while a test runs: stop it first" for name in names]

@@ -36,8 +36,10 @@ def install_web(
 
     app.debug = False  # Locust sets it: answers of errors would show the source
     app.wsgi_app = Guard(app.wsgi_app, names)  # type: ignore[method-assign]
-    app.before_request(FormGuard(environment, web_ui, board, mistakes).check)
+    form = FormGuard(environment, web_ui, board, mistakes)
+    app.before_request(form.check)
     answer_refused_starts(app, web_ui, board, notice)
+    app.after_request(form.keep_in_force)  # the first to run: Flask takes them from the last to the first
     if web_ui.web_login:
         install_login(web_ui, base_path)
 
