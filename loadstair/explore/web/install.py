@@ -39,7 +39,7 @@ def install_web(
     form = FormGuard(environment, web_ui, board, mistakes)
     app.before_request(form.check)
     answer_refused_starts(app, web_ui, board, notice)
-    app.after_request(form.keep_in_force)  # the first to run: Flask takes them from the last to the first
+    app.after_request(form.keep_in_force)  # runs before the waiting there: Flask takes them from the last to the first
     if web_ui.web_login:
         install_login(web_ui, base_path)
 
