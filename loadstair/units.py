@@ -11,3 +11,8 @@ def ns_from_s(seconds: float) -> int:
 
 def s_from_ns(nanoseconds: float) -> float:
     return nanoseconds / NS_PER_S
+
+
+def ms_from_ns(nanoseconds: float | None) -> float | None:
+    """None stays None: what was not observed has no duration."""
+    return None if nanoseconds is None else nanoseconds / NS_PER_MS

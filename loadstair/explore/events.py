@@ -15,7 +15,7 @@ from locust.event import EventHook, Events
 
 from loadstair.samples.latency import e2e_ns, tokens_arrived, tpot_ns, ttft_ns
 from loadstair.samples.record import RequestSample
-from loadstair.units import NS_PER_MS
+from loadstair.units import ms_from_ns
 
 
 class StreamEvent(EventHook):
@@ -68,7 +68,7 @@ def fire(events: Events, record: RequestSample, name: str) -> None:
             request_id=record.request_id,
             sent_ns=record.sent_ns,
             first_token_ns=record.first_token_ns,
-            ttft_ms=_ms(ttft_ns(record)),
+            ttft_ms=ms_from_ns(ttft_ns(record)),
             input_tokens=record.input_tokens,
         )
     if record.arrivals and hooks["tokens"].heard:
@@ -96,16 +96,12 @@ def _complete(record: RequestSample, name: str) -> dict[str, Any]:
         "first_token_ns": record.first_token_ns,
         "last_token_ns": record.last_token_ns,
         "end_ns": record.end_ns,
-        "ttft_ms": _ms(ttft_ns(record)),
-        "tpot_ms": _ms(tpot_ns(record)),
-        "e2e_ms": _ms(e2e_ns(record)),
+        "ttft_ms": ms_from_ns(ttft_ns(record)),
+        "tpot_ms": ms_from_ns(tpot_ns(record)),
+        "e2e_ms": ms_from_ns(e2e_ns(record)),
         "input_tokens": record.input_tokens,
         "output_tokens": record.output_tokens,
         "tokens": tokens_arrived(record),
         "finish_reason": record.finish_reason,
         "upstream": record.upstream,
     }
-
-
-def _ms(duration_ns: float | None) -> float | None:
-    return None if duration_ns is None else duration_ns / NS_PER_MS

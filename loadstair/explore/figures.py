@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from loadstair.explore.numbers import Limits, Numbers, Spread
 from loadstair.explore.tally import Tally
 from loadstair.samples.histogram import LogHistogram
-from loadstair.units import NS_PER_MS
+from loadstair.units import ms_from_ns
 
 SPAN_S_MIN: Final = 0.5
 """Shorter spans have no rate: one request more or less would change it too much."""
@@ -43,11 +43,11 @@ def spread(histogram: LogHistogram) -> Spread:
     p50, p90, p99 = histogram.percentiles_ns([0.5, 0.9, 0.99])
     return Spread(
         n=histogram.n,
-        mean=_ms(histogram.mean_ns),
-        p50=_ms(p50),
-        p90=_ms(p90),
-        p99=_ms(p99),
-        max=_ms(histogram.max_ns),
+        mean=ms_from_ns(histogram.mean_ns),
+        p50=ms_from_ns(p50),
+        p90=ms_from_ns(p90),
+        p99=ms_from_ns(p99),
+        max=ms_from_ns(histogram.max_ns),
     )
 
 
@@ -55,7 +55,3 @@ def _rate(parts: Sequence[Part], count: str) -> float | None:
     """A count can shrink where a server's own count of an answer is below what its chunks looked like: then 0."""
     rates = [max(0, getattr(part.tally, count)) / part.span_s for part in parts if part.span_s >= SPAN_S_MIN]
     return sum(rates) if rates else None
-
-
-def _ms(duration_ns: float | None) -> float | None:
-    return None if duration_ns is None else duration_ns / NS_PER_MS

@@ -9,10 +9,7 @@ from locust.event import Events
 
 from loadstair.errors import LoadstairError
 from loadstair.explore.events import add_events
-from loadstair.explore.install import install
 from loadstair.explore.options import add_arguments
-from loadstair.explore.processes import end_workers
-from loadstair.explore.web.guard import safe_defaults
 from loadstair.load.install import driven
 from loadstair.load.install import install as install_driven
 
@@ -31,6 +28,8 @@ def register(events: Events) -> None:
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
     add_arguments(parser)
     if not driven():
+        from loadstair.explore.web.guard import safe_defaults
+
         safe_defaults(parser)
 
 
@@ -39,9 +38,14 @@ def _install(environment: Environment, **_: Any) -> None:
         if driven():
             install_driven(environment)
         else:
+            # Here, not above: a worker that is driven needs neither board nor pages, and should start fast.
+            from loadstair.explore.install import install
+
             install(environment)
     except LoadstairError as error:
         if environment.parsed_options is not None and environment.parsed_options.processes:
+            from loadstair.explore.processes import end_workers
+
             end_workers()
         for line in str(error).splitlines():
             sys.stderr.write(f"loadstair: {line}\n")
