@@ -1,6 +1,7 @@
 """Unit conversions, by name: integer nanoseconds inside, seconds in plans, milliseconds on screen."""
 
 NS_PER_S = 1_000_000_000
+NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 GIB = 1024**3
 

@@ -1,6 +1,6 @@
 """Goldens: `golden("report/terminal.txt", text)` holds a text against tests/goldens/report/terminal.txt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +27,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == kept
 
     return compare
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_calibration_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests find the state folder empty, whatever this machine's user keeps there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield

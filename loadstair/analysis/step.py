@@ -33,7 +33,8 @@ class Stamping:
 
     chunks: int
     bunched: int
-    bunched_late: int
+    bunched_late: float
+    """Those of `bunched` that our own late reads merged, as far as the reads in time can tell."""
     read_lag_ns_p99: float | None
     """None without kernel stamps."""
     clocks: tuple[str, ...]
@@ -188,8 +189,18 @@ def _stamping(step: Samples, hold: Samples) -> Stamping:
     return Stamping(
         chunks=len(hold.arrivals_ns),
         bunched=int(hold.requests["bunched"].sum()),
-        bunched_late=int(hold.requests["bunched_late"].sum()),
+        bunched_late=_merged_by_us(hold),
         read_lag_ns_p99=float(np.quantile(lags, 0.99)) if len(lags) else None,
         clocks=tuple(sorted(str(clock) for clock in hold.requests["clock"].unique())),
         clock_steps=int(step.requests["clock_step"].sum()),
     )
+
+
+def _merged_by_us(hold: Samples) -> float:
+    """A late read may have merged what is in it, or found it merged, as often as reads in time did."""
+    requests = hold.requests
+    bunched, in_late_reads = int(requests["bunched"].sum()), int(requests["bunched_late"].sum())
+    late_reads = int(requests["late_reads"].sum())
+    reads_in_time = len(hold.arrivals_ns) - bunched - late_reads
+    merged_elsewhere = (bunched - in_late_reads) / reads_in_time if reads_in_time else 0.0
+    return max(0.0, in_late_reads - merged_elsewhere * late_reads)

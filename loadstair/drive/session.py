@@ -267,6 +267,8 @@ class LoadSession:
             "api_key_env": endpoint.api_key_env,
             "tls_verify": endpoint.tls_verify,
             "tls_ca": endpoint.tls_ca,
+            "connect_timeout_s": visit_load.load.connect_timeout_s,
+            "first_byte_timeout_s": visit_load.load.first_byte_timeout_s,
             "request_timeout_s": visit_load.load.request_timeout_s,
             "idle_timeout_s": visit_load.load.idle_timeout_s,
             "connections": visit_load.load.connections,

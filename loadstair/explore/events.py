@@ -76,7 +76,7 @@ def fire(events: Events, record: RequestSample, name: str) -> None:
             name=name,
             request_id=record.request_id,
             sent_ns=record.sent_ns,
-            arrivals_ns=record.arrivals,
+            arrivals_ns=list(record.arrivals),
             chunk_tokens=record.chunk_tokens,
             tokens=tokens_arrived(record),
         )

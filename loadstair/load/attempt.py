@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from loadstair.clock import now_ns, realtime_minus_monotonic_ns
 from loadstair.load.client import Failure
 from loadstair.load.exchange import Exchange
-from loadstair.load.timeline import StreamParser, Timeline
+from loadstair.load.timeline import NO_STREAM, StreamParser, Timeline
 from loadstair.plain import one_line
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
@@ -62,12 +62,7 @@ def stream_parser(exchange: Exchange) -> StreamParser | None:
     """None where there is no stream to parse: no response, or one that is not a 200."""
     if exchange.status != 200:
         return None
-    return StreamParser(
-        exchange.body,
-        kernel_ns=exchange.kernel_ns,
-        read_ns=exchange.read_ns,
-        end_offset=exchange.end_offset,
-    )
+    return StreamParser(exchange)
 
 
 def end_ns(over: Ended) -> int:
@@ -75,7 +70,7 @@ def end_ns(over: Ended) -> int:
     exchange = over.attempt.exchange
     if over.failure is not None or not exchange.read_ns:
         return over.end_ns
-    return (exchange.kernel_ns if exchange.stamped() else exchange.read_ns)[-1]
+    return exchange.stamps()[-1]
 
 
 def sample(
@@ -83,8 +78,8 @@ def sample(
 ) -> RequestSample:
     attempt, exchange = over.attempt, over.attempt.exchange
     outcome, error = _outcome(over, timeline)
-    arrivals = [] if timeline is None else list(timeline.arrivals)
-    chunk_tokens = None if timeline is None or timeline.chunk_tokens is None else list(timeline.chunk_tokens)
+    told = timeline or NO_STREAM
+    arrivals = told.arrivals
     return RequestSample(
         request_id=exchange.request_id,
         visit=visit,
@@ -98,25 +93,29 @@ def sample(
         due_ns=attempt.due_ns,
         dispatch_ns=attempt.dispatch_ns,
         sent_ns=exchange.sent_ns,
+        dns_ns=exchange.dns_ns,
         connect_ns=exchange.connect_ns,
+        tls_ns=exchange.tls_ns,
         headers_ns=exchange.headers_ns,
         first_token_ns=arrivals[0] if arrivals else None,
         last_token_ns=arrivals[-1] if arrivals else None,
         end_ns=end_ns(over),
         arrivals=arrivals,
-        chunk_tokens=chunk_tokens,
-        output_tokens=None if timeline is None else timeline.output_tokens,
-        input_tokens=None if timeline is None else timeline.input_tokens,
+        chunk_tokens=told.chunk_tokens,
+        output_tokens=told.output_tokens,
+        input_tokens=told.input_tokens,
+        cached_input_tokens=told.cached_input_tokens,
         output_tokens_asked=attempt.spec.output_tokens,
         input_tokens_asked=attempt.spec.input_tokens,
         outcome=outcome,
         status=exchange.status,
         error=error,
-        finish_reason=None if timeline is None else timeline.finish_reason,
+        finish_reason=told.finish_reason,
         upstream=exchange.upstream,
         read_lag_ns=exchange.read_lag_ns(),
-        bunched=0 if timeline is None else timeline.bunched,
-        bunched_late=0 if timeline is None else timeline.bunched_late,
+        bunched=told.bunching.bunched,
+        bunched_late=told.bunching.late,
+        late_reads=told.bunching.late_reads,
         clock=StampClock.KERNEL if exchange.read_ns and exchange.stamped() else StampClock.READ,
         clock_step=over.clock_step,
     )

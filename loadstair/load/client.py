@@ -6,22 +6,24 @@ for a token than everything else together. `OpenAI.post` is the SDK's documented
 
 import logging
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
 import openai
-from gevent import ssl
 from openai import OpenAI, Stream
 
 from loadstair.errors import LoadError
 from loadstair.load.config import LoadConfig
+from loadstair.load.direct import DirectClient
 from loadstair.load.exchange import Exchange
 from loadstair.load.transport import StampedTransport, TimeLimits
 from loadstair.plain import one_line
 from loadstair.plan.model import EndpointKind, Workload
 from loadstair.samples.record import Outcome
+from loadstair.tls import ca_line, client_context
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,17 @@ class LoadClient:
     def __init__(self, config: LoadConfig) -> None:
         """Raises LoadError when the key's variable is not set, or the CA file cannot be read."""
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        self._path = PATHS.get(config.workload.endpoint)
-        if self._path is None:
+        path = PATHS.get(config.workload.endpoint)
+        if path is None:
             raise LoadError(f"workload.endpoint: {config.workload.endpoint}: this version drives chat and completions")
-        limits = TimeLimits(config.connect_timeout_s, config.request_timeout_s, config.idle_timeout_s)
+        # Whole, because the SDK parses three URLs a request to put one together.
+        self._url = config.base_url.rstrip("/") + path
+        limits = TimeLimits(
+            connect_s=config.connect_timeout_s,
+            first_byte_s=config.first_byte_timeout_s,
+            idle_s=config.idle_timeout_s,
+            request_s=config.request_timeout_s,
+        )
         self._transport = StampedTransport(
             limits=limits, keep_alive=config.connections == "keep_alive", tls=_tls_context(config)
         )
@@ -55,7 +64,7 @@ class LoadClient:
             api_key=_api_key(config.api_key_env),
             max_retries=0,  # a retry would hide shedding and restart TTFT
             default_headers={"Accept-Encoding": "identity", **config.headers},
-            http_client=httpx2.Client(transport=self._transport, trust_env=False, follow_redirects=False),
+            http_client=DirectClient(self._transport),
         )
 
     def send(self, exchange: Exchange, body: Mapping[str, Any]) -> Failure | None:
@@ -64,7 +73,7 @@ class LoadClient:
         transport.expect(exchange)
         try:
             self._openai.post(
-                self._path or "",
+                self._url,
                 body=body,
                 options={"headers": {"X-Request-Id": exchange.request_id}},
                 cast_to=httpx2.Response,
@@ -127,7 +136,18 @@ def _status_text(error: openai.APIStatusError) -> str:
     """The server's kind and code of error. Its message stays out: servers quote the request in it."""
     body = error.body if isinstance(error.body, dict) else {}
     details = [str(body[key]) for key in ("type", "code") if isinstance(body.get(key), str | int)]
+    if error.response.has_redirect_location:
+        details = [f"to {_target(error.response)}: redirects are not followed"]
     return one_line(": ".join([f"HTTP {error.status_code}", *details]))
+
+
+def _target(response: httpx2.Response) -> str:
+    """The host that a redirect names; not the rest, which can hold anything."""
+    try:
+        url = response.url.join(response.headers["location"])
+    except httpx2.InvalidURL:
+        return "an invalid URL"
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
 
 
 def _api_key(variable: str | None) -> str:
@@ -144,10 +164,6 @@ def _tls_context(config: LoadConfig) -> ssl.SSLContext | None:
     if not config.base_url.startswith("https:"):
         return None
     try:
-        context = ssl.create_default_context(cafile=config.tls_ca)
+        return client_context(ca=config.tls_ca, verify=config.tls_verify)
     except OSError as error:
-        raise LoadError(f"tls.ca: {config.tls_ca}: {error.strerror or error}") from error
-    if not config.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        raise LoadError(ca_line(config.tls_ca, error)) from error

@@ -30,6 +30,7 @@ class LoadConfig:
     tls_verify: bool = True
     tls_ca: str | None = None
     connect_timeout_s: float = 10.0
+    first_byte_timeout_s: float | None = None
     request_timeout_s: float = 600.0
     idle_timeout_s: float = 120.0
     connections: str = "keep_alive"

@@ -15,21 +15,29 @@ import gevent
 import msgpack
 from gevent.event import Event
 
-from loadstair.clock import Deadline
+from loadstair.clock import Deadline, monotonic_ns
 from loadstair.load.attempt import Attempt, Ended, sample, stream_parser
 from loadstair.load.client import Failure
 from loadstair.load.timeline import StreamParser, Timeline
 from loadstair.samples.record import SAMPLE_FIELDS, Outcome, Phase, RequestSample
+from loadstair.units import NS_PER_S
 
 logger = logging.getLogger(__name__)
 
 WORK_PER_SLICE: Final = 3000
-"""About 1 ms of parsing, 150 ordinary events; the unit is that of `StreamParser.work`."""
+"""Less than 1 ms of parsing, 330 ordinary events; the unit is that of `StreamParser.work`."""
 WORK_PER_RECORD: Final = 300
 """What making and packing a record costs."""
+BEHIND_NS: Final = NS_PER_S // 2
+DOUBLINGS_MAX: Final = 5
+"""For each `BEHIND_NS` that the oldest response has waited, slices double: a worker that has more to do than it can
+reads late, which is seen, instead of filling its memory, which would end it."""
 FLUSH_LOOK_S: Final = 0.005
 BETWEEN_SLICES_S: Final = 0.001
 """A timer, not `sleep(0)`: that one runs the other greenlets without looking at the sockets."""
+UNPARSED_BYTES_MAX: Final = 16 * 1024
+"""Some 80 tokens. A stream that ends before it has so many is parsed at its end, in one go."""
+LONG_STREAMS_S: Final = 0.25
 BATCH_RECORDS: Final = 200
 BATCH_S: Final = 0.5
 
@@ -65,7 +73,8 @@ class Recorder:
         self._on_sample = on_sample
         self._books: dict[int, Books] = {}
         self._under_way: set[Attempt] = set()
-        self._unparsed: deque[Ended] = deque()
+        self._unparsed: deque[tuple[int, Ended]] = deque()
+        """Each with the monotonic time when it ended."""
         self._parsers: dict[Attempt, StreamParser] = {}
         """Of streams whose parsing has begun, until they are recorded."""
         self._rows: list[list[Any]] = []
@@ -74,8 +83,10 @@ class Recorder:
         self._work = Event()
         self._ended = 0
         self._recorded = 0
+        self._oldest_ns = 0
+        """When the response that is being recorded ended."""
         self._budget = WORK_PER_SLICE
-        self._greenlets = [gevent.spawn(self._parse_all)]
+        self._greenlets = [gevent.spawn(self._parse_all), gevent.spawn(self._parse_long_streams)]
         if send_batch is not None:
             self._greenlets.append(gevent.spawn(self._send_regularly))
 
@@ -94,7 +105,7 @@ class Recorder:
 
     def end(self, over: Ended) -> None:
         self._under_way.discard(over.attempt)
-        self._unparsed.append(over)
+        self._unparsed.append((monotonic_ns(), over))
         self._ended += 1
         self._work.set()
 
@@ -113,12 +124,21 @@ class Recorder:
         while True:
             self._work.wait()
             while self._unparsed:
-                self._record(self._unparsed.popleft())
+                self._oldest_ns, over = self._unparsed.popleft()
+                self._record(over)
             self._work.clear()
 
-    def parse_under_way(self) -> None:
-        """Parses the streams that are under way as far as they have come."""
+    def _parse_long_streams(self) -> None:
+        """Keeps what streams leave unparsed small: many users share a worker's memory."""
+        while True:
+            gevent.sleep(LONG_STREAMS_S)
+            self.parse_under_way(bytes_min=UNPARSED_BYTES_MAX)
+
+    def parse_under_way(self, *, bytes_min: int = 0) -> None:
+        """Parses the streams that are under way as far as they have come, if so many bytes of them are unparsed."""
         for attempt in list(self._under_way):
+            if len(attempt.exchange.body) < bytes_min:
+                continue
             # Between two slices others may have ended and been recorded: a parser made for one would stay for good.
             parser = self._parser(attempt) if attempt in self._under_way else None
             while parser is not None and attempt in self._under_way:
@@ -181,7 +201,11 @@ class Recorder:
         self._budget -= work
         if self._budget <= 0:
             gevent.sleep(BETWEEN_SLICES_S)
-            self._budget = WORK_PER_SLICE
+            self._budget = self._slice()
+
+    def _slice(self) -> int:
+        behind_ns = monotonic_ns() - self._oldest_ns if self._unparsed else 0
+        return WORK_PER_SLICE << min(behind_ns // BEHIND_NS, DOUBLINGS_MAX)
 
     def _sample(self, over: Ended, timeline: Timeline | None) -> RequestSample:
         return sample(

@@ -1,40 +1,45 @@
-"""A buffered response → its tokens and when each came. Pure: bytes and stamps in, values out.
+"""An exchange → its tokens and when each came. Pure: bytes and stamps in, values out.
 
-The server-sent events of OpenAI's chat and completions endpoints, as vLLM, SGLang, llama.cpp and others send them.
 An event's time is the stamp of the arrival that completed it. Parsing goes in bounded slices (`advance`), because
 on a worker many streams may end together, and parsing all of them in a row would make the next reads late. A stream
-that is still under way can be parsed as far as it has come; nothing is parsed twice.
-Source: WHATWG HTML, server-sent events; OpenAI API reference, streaming.
+that is still under way can be parsed as far as it has come; nothing is parsed twice, and what is parsed is dropped.
 """
 
-import json
-import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, Final
+from typing import Final
 
+from loadstair.load.alike import Form
+from loadstair.load.bunching import Bunching, bunching
+from loadstair.load.chunks import (
+    TOKENS_MAX,
+    Choice,
+    Chunk,
+    ChunkError,
+    Fault,
+    Usage,
+    carries_output,
+    decode_chunk,
+    listed_tokens,
+)
+from loadstair.load.exchange import Exchange
+from loadstair.load.sse import ERROR_TYPE, EventReader
 from loadstair.plain import one_line
 from loadstair.samples.record import Outcome
-from loadstair.units import NS_PER_MS
 
-EVENT_BYTES_MAX: Final = 256 * 1024
-"""An event is parsed in one go: at worst, JSON nested densely, this many bytes take about 4 ms."""
-WORK_PER_EVENT: Final = 16
-BYTES_PER_WORK: Final = 64
-LATE_READ_NS_MIN: Final = NS_PER_MS // 2
-LATE_READ_GAP_SHARE: Final = 0.1
-TOKENS_MAX: Final = 2**31 - 1
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_BOM: Final = b"\xef\xbb\xbf"
-_RETURN: Final = ord("\r")
-_TEXT_KEYS: Final = ("content", "reasoning_content", "reasoning")
+FORMS_MAX: Final = 3
+UNLIKE_MAX: Final = 2
+LENIENT_WORK: Final = 20
+LENIENT_BYTES_PER_WORK: Final = 8
+"""An event that is not read strictly costs so much more."""
+FAILED_REASONS: Final = ("abort", "error")
+"""What vLLM, SGLang and Mistral's API give as the finish_reason of a request that the server gave up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """What one stream said. The fields are those of `RequestSample`."""
+    """What one stream said. Most fields are those of `RequestSample`."""
 
     outcome: Outcome
     error: str | None
@@ -43,197 +48,227 @@ class Timeline:
     chunk_tokens: Sequence[int] | None
     output_tokens: int | None
     input_tokens: int | None
-    bunched: int
-    bunched_late: int
+    cached_input_tokens: int | None
+    """Of `input_tokens`, those that the server says it had in its prefix cache."""
+    bunching: Bunching
+
+
+NO_STREAM: Final = Timeline(
+    outcome=Outcome.MALFORMED,
+    error=None,
+    finish_reason=None,
+    arrivals=(),
+    chunk_tokens=None,
+    output_tokens=None,
+    input_tokens=None,
+    cached_input_tokens=None,
+    bunching=Bunching(0, 0, 0),
+)
+"""Of a request without one: nothing came."""
 
 
 class StreamParser:
-    """Call `advance` until it returns True, then `timeline`.
+    """Call `advance` until it returns True, then `timeline`. The exchange may grow between two calls.
 
-    `body`, `kernel_ns`, `read_ns` and `end_offset` are those of an `Exchange`, and may grow between two calls; kernel
-    stamps are used only if every arrival has one.
+    Kernel stamps are used only if every arrival has one.
     """
 
-    def __init__(
-        self,
-        body: bytes | bytearray,
-        *,
-        kernel_ns: Sequence[int],
-        read_ns: Sequence[int],
-        end_offset: Sequence[int],
-    ) -> None:
-        self._body = body
-        self._kernel_ns = kernel_ns
-        self._read_ns = read_ns
-        self._end_offset = end_offset
-        self._position = 0
-        self._plain_newlines = True
-        self._searched = 0
-        """How far the body is known to hold no carriage return, as long as `_plain_newlines`."""
-        self._arrival = 0
-        self._data: list[bytes] = []
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._reader = EventReader(exchange)
         self._events = 0
-        self._work = 0
-        self._done = False
         self._finished = False
+        self._done = False
         self._malformed: str | None = None
         self._stream_error: str | None = None
         self._finish_reason: str | None = None
-        self._arrival_indexes = array("q")
-        self._completion_counts: list[int | None] = []
+        self._open_choices: set[int] = set()
+        self._finished_choices: set[int] = set()
+        self._form: Form | None = None
+        self._forms_left = FORMS_MAX
+        """To be tried until one proves right."""
+        self._unlike = 0
+        """How often in a row the form was not that of the next event."""
+        self._arrival = 0
+        self._arrival_indexes = array("I")
+        self._usage_counts: array[int] | None = array("i")
+        """The running count in the usage of each token chunk; None once there was a chunk without."""
+        self._listed_counts: array[int] | None = array("i")
+        """The same from the tokens that the chunks list."""
+        self._listed = 0
+        self._tokens_said: int | None = None
         self._output_tokens: int | None = None
         self._input_tokens: int | None = None
+        self._cached_input_tokens: int | None = None
 
     def advance(self, work_max: int, *, complete: bool = True) -> bool:
-        """Parses on until so much more work is done, and the line it was at; True when the end is reached.
+        """Parses on until so much more work is done, and the event it was at; True when the end is reached.
 
         With `complete` false, more of the body may come: the end is then that of the last complete line.
         """
-        stop = self._work + work_max
-        if self._plain_newlines:
-            self._plain_newlines = self._body.find(b"\r", self._searched) < 0
-            self._searched = len(self._body)
-        while not self._finished and self._work < stop:
-            if not self._next_line(complete):
-                return True
-        return self._finished
+        reader = self._reader
+        if not self._finished:
+            stop = reader.work + work_max
+            self._take_alike(stop)
+            for data in reader.events(stop, complete=complete):
+                self._finished = self._take_event(data)
+                if self._finished:
+                    break
+                self._take_alike(stop)
+            if reader.too_long is not None:
+                self._finished = self._fail(reader.too_long)
+        if self._finished:
+            reader.drop_all()
+            return True
+        reader.drop()
+        return reader.ended or reader.work < stop
 
     @property
     def tokens(self) -> int:
         """That have come until now: as the latest chunk's usage says, or one for each chunk."""
-        said = self._completion_counts[-1] if self._completion_counts else None
-        return len(self._completion_counts) if said is None else said
+        return len(self._arrival_indexes) if self._tokens_said is None else self._tokens_said
 
     @property
     def work(self) -> int:
-        """Done so far: 1 for each line and each 64 bytes of it, 16 more for an event. About 0.3 µs each."""
-        return self._work
+        """Done so far, in the unit of `EventReader.work`."""
+        return self._reader.work
 
-    def _next_line(self, complete: bool) -> bool:
-        """Takes one line; an empty one completes an event, and so does the end of the body, as in the SDK.
-
-        False, with nothing taken, if the line may still grow.
-        """
-        start = self._position
-        end, after = self._line_end(start)
-        # A carriage return at the very end may be the first half of a line end.
-        if not complete and (after < 0 or (after == len(self._body) and self._body[-1] == _RETURN)):
-            return False
-        self._work += 1 + ((end if after >= 0 else len(self._body)) - start) // BYTES_PER_WORK
-        if after < 0:
-            if start < len(self._body):
-                self._take_line(start, len(self._body))
-            self._dispatch(len(self._body))
-            self._finished = True
-        elif end == start:
-            self._position = after
-            self._dispatch(after)
+    def _take_alike(self, stop: int) -> None:
+        """Takes all events that say what the one before them said, with another text."""
+        form = self._form
+        if form is None:
+            return
+        reader, offsets, index, indexes = self._reader, self._exchange.end_offset, self._arrival, self._arrival_indexes
+        taken = len(indexes)
+        while reader.work < stop and reader.take_alike(form):
+            while offsets[index] < reader.end_offset:
+                index += 1
+            indexes.append(index)
+        taken = len(indexes) - taken
+        self._arrival = index
+        self._events += taken
+        if taken:
+            self._forms_left, self._unlike = FORMS_MAX, 0
+            self._tokens_said = None
         else:
-            self._position = after
-            self._take_line(start, end)
-        return True
+            self._unlike += 1
 
-    def _line_end(self, start: int) -> tuple[int, int]:
-        """Where the line ends and the next begins; (_, -1) if nothing ends it."""
-        if self._plain_newlines:
-            end = self._body.find(b"\n", start)
-            return end, end + 1 if end >= 0 else -1
-        match = _LINE_END.search(self._body, start)
-        return match.span() if match else (-1, -1)
-
-    def _take_line(self, start: int, end: int) -> None:
-        if start == 0 and self._body.startswith(_BOM):
-            start = len(_BOM)
-        if end - start > EVENT_BYTES_MAX:
-            self._fail(f"a line longer than {EVENT_BYTES_MAX} bytes")
-        elif self._body.startswith(b"data:", start, end):
-            first = start + 6 if self._body.startswith(b" ", start + 5, end) else start + 5
-            self._data.append(bytes(self._body[first:end]))
-
-    def _dispatch(self, end: int) -> None:
-        if not self._data:
+    def _learn_form(self, chunk: Chunk, data: bytes | bytearray) -> None:
+        """Of what others may be alike. In some streams no two are: that is not tried for long."""
+        if self._form is not None and self._unlike < UNLIKE_MAX:
             return
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        self._data = []
+        self._form = Form.of(chunk, data) if self._forms_left else None
+        self._forms_left = max(0, self._forms_left - 1)
+        self._unlike = 0
+
+    def _take_event(self, data: bytes | bytearray) -> bool:
+        """True if it ends the stream."""
         self._events += 1
-        self._work += WORK_PER_EVENT
-        if len(data) > EVENT_BYTES_MAX:
-            self._fail(f"an event longer than {EVENT_BYTES_MAX} bytes")
-            return
-        if data == b"[DONE]":
-            self._done = self._finished = True
-            return
         try:
-            chunk = json.loads(data)
-        except (ValueError, RecursionError):
-            self._fail("an event that is not JSON")
-            return
-        if not isinstance(chunk, dict):
-            self._fail("an event that is not a JSON object")
-            return
-        self._take_chunk(chunk, end)
+            chunk, strictly = decode_chunk(data)
+        except ChunkError as error:
+            return self._take_other_event(data, str(error))
+        if not strictly:
+            self._add_lenient_work(data)
+        if chunk.failed() or self._reader.event_type == ERROR_TYPE:
+            return self._fail_stream(chunk.fault())
+        self._take_chunk(chunk)
+        if strictly and not self._reader.event_type:
+            self._learn_form(chunk, data)
+        return False
 
-    def _take_chunk(self, chunk: dict[str, Any], end: int) -> None:
-        if chunk.get("error") or chunk.get("object") == "error":
-            self._stream_error = _error_kind(chunk)
-            self._finished = True
-            return
-        usage = chunk.get("usage")
-        completed = self._take_usage(usage) if isinstance(usage, dict) else None
-        choices = chunk.get("choices")
-        if choices is None:
-            return
-        if not isinstance(choices, list):
-            self._fail("an event whose choices are not a list")
-            return
-        carries_text = False
-        for choice in choices:
-            if not isinstance(choice, dict):
-                self._fail("an event whose choice is not an object")
-                return
-            carries_text = _carries_text(choice) or carries_text
-            reason = choice.get("finish_reason")
-            if isinstance(reason, str) and reason:
-                self._finish_reason = one_line(reason, 32)
-        if carries_text:
-            self._take_token_chunk(end, completed)
+    def _take_other_event(self, data: bytes | bytearray, why: str) -> bool:
+        self._add_lenient_work(data)
+        if self._reader.event_type == ERROR_TYPE:
+            return self._fail_stream(Fault())
+        if data.startswith(b"[DONE]"):
+            self._done = True
+            return True
+        # Empty data is no chunk, but some gateways send it to keep a connection awake.
+        return bool(data.strip()) and self._fail(why)
 
-    def _take_usage(self, usage: dict[str, Any]) -> int | None:
-        prompt, completed = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-        if prompt is not None:
-            self._input_tokens = prompt
-        if completed is not None:
-            self._output_tokens = completed
-        return completed
+    def _add_lenient_work(self, data: bytes | bytearray) -> None:
+        self._reader.work += LENIENT_WORK + len(data) // LENIENT_BYTES_PER_WORK
 
-    def _take_token_chunk(self, end: int, completed: int | None) -> None:
-        offsets, index = self._end_offset, self._arrival
+    def _take_chunk(self, chunk: Chunk) -> None:
+        usage = chunk.usage
+        completed = None if usage is None else self._take_usage(usage)
+        if not chunk.choices:
+            return
+        output = False
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                self._finish_choice(choice.index, choice.finish_reason)
+            elif choice.index not in self._finished_choices:
+                self._open_choices.add(choice.index)
+            output = carries_output(choice) or output
+        if self._listed_counts is not None:
+            self._count_listed(chunk.choices, output=output)
+        if output:
+            self._take_token_chunk(completed)
+
+    def _finish_choice(self, index: int, reason: str) -> None:
+        self._finished_choices.add(index)
+        self._open_choices.discard(index)
+        self._finish_reason = one_line(reason, 32)
+        if reason in FAILED_REASONS:
+            self._stream_error = f"finish_reason {reason}"
+
+    def _take_usage(self, usage: Usage) -> int | None:
+        if usage.prompt_tokens is not None:
+            self._input_tokens = usage.prompt_tokens
+        if usage.completion_tokens is not None:
+            self._output_tokens = usage.completion_tokens
+        if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
+            self._cached_input_tokens = usage.prompt_tokens_details.cached_tokens
+        return usage.completion_tokens
+
+    def _count_listed(self, choices: list[Choice], *, output: bool) -> None:
+        """Chunks without output count too: their tokens show in the text of a later one."""
+        counts = [listed_tokens(choice) for choice in choices]
+        self._listed = min(self._listed + sum(count for count in counts if count is not None), TOKENS_MAX)
+        if not output or self._listed_counts is None:
+            return
+        if None in counts:
+            self._listed_counts = None
+        else:
+            self._listed_counts.append(self._listed)
+
+    def _take_token_chunk(self, completed: int | None) -> None:
+        offsets, index, end = self._exchange.end_offset, self._arrival, self._reader.end_offset
         while offsets[index] < end:
             index += 1
         self._arrival = index
         self._arrival_indexes.append(index)
-        self._completion_counts.append(completed)
+        self._tokens_said = completed
+        if self._usage_counts is not None:
+            if completed is None:
+                self._usage_counts = None
+            else:
+                self._usage_counts.append(completed)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str) -> bool:
         self._malformed = why
-        self._finished = True
+        return True
+
+    def _fail_stream(self, fault: Fault) -> bool:
+        kind = fault.kind()
+        self._stream_error = one_line(f"error in the stream: {kind}" if kind else "error in the stream")
+        return True
 
     def timeline(self) -> Timeline:
         outcome, error = self._verdict()
-        kernel_stamped = 0 not in self._kernel_ns
-        stamps = self._kernel_ns if kernel_stamped else self._read_ns
-        arrivals = array("q", [stamps[index] for index in self._arrival_indexes])
-        bunched, late = self._bunched(arrivals, kernel_stamped=kernel_stamped)
+        stamps = self._exchange.stamps()
         return Timeline(
             outcome=outcome,
             error=error,
             finish_reason=self._finish_reason,
-            arrivals=arrivals,
-            chunk_tokens=_chunk_tokens(self._completion_counts),
+            arrivals=array("q", [stamps[index] for index in self._arrival_indexes]),
+            chunk_tokens=_differences(self._usage_counts) or _differences(self._listed_counts),
             output_tokens=self._output_tokens,
             input_tokens=self._input_tokens,
-            bunched=bunched,
-            bunched_late=late,
+            cached_input_tokens=self._cached_input_tokens,
+            bunching=bunching(self._exchange, self._arrival_indexes),
         )
 
     def _verdict(self) -> tuple[Outcome, str | None]:
@@ -241,60 +276,21 @@ class StreamParser:
             return Outcome.MALFORMED, self._malformed
         if self._stream_error is not None:
             return Outcome.STREAM_ERROR, self._stream_error
-        if not self._events and self._body:
+        if not self._events and self._exchange.body_bytes:
             return Outcome.MALFORMED, "no event stream"
-        if not self._done and self._finish_reason is None:
+        if self._done:
+            return Outcome.OK, None
+        if not self._finished_choices:
             return Outcome.TRUNCATED, "the stream ended without finish_reason or [DONE]"
+        if self._open_choices:
+            seen = len(self._open_choices | self._finished_choices)
+            return Outcome.TRUNCATED, f"the stream ended with {len(self._open_choices)} of {seen} choices unfinished"
         return Outcome.OK, None
 
-    def _bunched(self, arrivals: "array[int]", *, kernel_stamped: bool) -> tuple[int, int]:
-        """Token chunks that share an arrival with an earlier one, and those of them that our own late read merged.
 
-        A read merges arrivals when it is late by a token gap. How late it was for the first of them is unknown: the
-        kernel keeps the newest stamp. A read that lags behind even that one by a tenth of the median gap counts as
-        late; what the server or a proxy merged is read at once.
-        """
-        indexes = self._arrival_indexes
-        shared = [index for index, before in zip(indexes[1:], indexes, strict=False) if index == before]
-        if not shared or not kernel_stamped:
-            return len(shared), 0
-        gaps = [late - early for late, early in zip(arrivals[1:], arrivals, strict=False) if late != early]
-        limit_ns = max(LATE_READ_NS_MIN, LATE_READ_GAP_SHARE * median(gaps)) if gaps else LATE_READ_NS_MIN
-        late = sum(self._read_ns[index] - self._kernel_ns[index] > limit_ns for index in shared)
-        return len(shared), late
-
-
-def _count(value: object) -> int | None:
-    """None where a server sends something that can be no token count."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_MAX:
-        return value
-    return None
-
-
-def _carries_text(choice: dict[str, Any]) -> bool:
-    """Whether a choice brings content or reasoning text; the role chunk and a null content do not."""
-    delta = choice.get("delta")
-    if isinstance(delta, dict):
-        return any(isinstance(text := delta.get(key), str) and text for key in _TEXT_KEYS)
-    text = choice.get("text")
-    return isinstance(text, str) and bool(text)
-
-
-def _chunk_tokens(counts: list[int | None]) -> list[int] | None:
-    """Tokens in each chunk from the running count in its usage; None unless every chunk had one and none went back."""
-    tokens: list[int] = []
-    before = 0
-    for count in counts:
-        if count is None or count < before:
-            return None
-        tokens.append(count - before)
-        before = count
-    return tokens or None
-
-
-def _error_kind(chunk: dict[str, Any]) -> str:
-    """Kind and code only: the message may quote the prompt."""
-    error = chunk.get("error")
-    source = error if isinstance(error, dict) else chunk
-    details = [str(source[key]) for key in ("type", "code") if isinstance(source.get(key), str | int)]
-    return one_line(": ".join(["error in the stream", *details]))
+def _differences(counts: "array[int] | None") -> list[int] | None:
+    """Tokens in each chunk from the running count; None if that is not known or went back."""
+    if not counts:
+        return None
+    tokens = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+    return None if min(tokens) < 0 else tokens

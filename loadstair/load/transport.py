@@ -5,52 +5,39 @@ read can merge two arrivals into one. Time limits are kept by one watchdog green
 """
 
 import contextlib
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import gevent
 import httpx2
-from gevent import ssl
-from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from loadstair.clock import monotonic_ns, now_ns
-from loadstair.load.connection import Connection, PlainConnection, TlsConnection, open_socket, resolve, stamp_keeper
+from loadstair.load.connection import stamp_keeper
+from loadstair.load.dial import Connection, Dialer, DialError, DialTimeoutError, Origin
 from loadstair.load.exchange import Exchange
+from loadstair.load.loopwatch import LoopWatch
+from loadstair.load.response import FramingError, ResponseParser
 from loadstair.plain import one_line
-from loadstair.units import ns_from_s
+from loadstair.units import NS_PER_S, ns_from_s
 
 HEAD_BYTES_MAX: Final = 256 * 1024
 WATCH_S: Final = 0.25
-
-
-class Origin(NamedTuple):
-    scheme: str
-    host: str
-    port: int
+STALE_NS_MAX: Final = NS_PER_S
+"""A server that had given a reused connection up lets us know within a round trip. One that ends it later had the
+request, and has failed it: to send that again would hide the failure."""
 
 
 class TimeLimits(NamedTuple):
     connect_s: float
-    request_s: float
-    """From the send to the last byte."""
+    """For the name's look-up, TCP and TLS together."""
+    first_byte_s: float | None
+    """From the send to the first byte of the response; None: as long as the whole request may take."""
     idle_s: float
     """The longest gap between two reads of one response."""
-
-
-class _Parser(HTTPResponse):
-    """Puts the body into the exchange's buffer."""
-
-    def __init__(self, body: bytearray) -> None:
-        super().__init__(method="POST")
-        self._body = body
-
-    def _on_body(self, buf: bytearray) -> None:
-        self._body += buf
-
-    def header(self, name: str) -> str | None:
-        value = self.get(name)
-        return ", ".join(value) if isinstance(value, list) else value
+    request_s: float
+    """From the send to the last byte."""
 
 
 class _SilentCloseError(Exception):
@@ -60,71 +47,109 @@ class _SilentCloseError(Exception):
 class Flight:
     """One request under way on one connection."""
 
-    def __init__(self, connection: Connection, exchange: Exchange, request: httpx2.Request, *, reused: bool) -> None:
+    def __init__(
+        self, connection: Connection, exchange: Exchange, request: httpx2.Request, watch: LoopWatch, *, reused: bool
+    ) -> None:
         self.connection = connection
         self.exchange = exchange
-        self.parser = _Parser(exchange.body)
+        self.parser = ResponseParser(exchange)
         self.timed_out: str | None = None
         self.started_ns = monotonic_ns()
         self.arrivals_seen = 0
         self.arrival_seen_ns = self.started_ns
         self._request = request
+        self._watch = watch
         self._reused = reused
         self._head_bytes = 0
+        self._sent = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the first byte of a response has come."""
+        return self._head_bytes > 0
+
+    @property
+    def reusable(self) -> bool:
+        return self._sent and self.timed_out is None and self.parser.reusable()
 
     def send(self, message: bytes) -> None:
+        """Ends early if the whole head of the answer comes before the server has taken all of a long request."""
+        connection = self.connection
+        connection.offer(message)
         # Before the call: afterwards the answer could already be there.
         self.exchange.sent_ns = now_ns()
         try:
-            self.connection.send(message)
+            while not (self._sent or self._head_complete()):
+                self._sent = connection.flush()
+                if not self._sent and connection.wait_for_room():
+                    arrival = connection.receive_now()
+                    if arrival is not None:
+                        self._read_head_part(*arrival)
         except OSError as error:
-            # A server may refuse a long request before it has read all of it: its answer is there to be read.
-            if self._reused or self.timed_out is not None:
+            # A server may refuse a long request and close: its answer is there to be read.
+            if self.timed_out is not None:
                 raise self._broken(error) from error
 
     def read_head(self) -> None:
         """Reads until the headers of a final response are complete; some of the body may have come along."""
         while not self._head_complete():
-            data, kernel_ns = self._receive()
-            read_ns = now_ns()
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX and not self.parser.headers_complete:
-                raise httpx2.RemoteProtocolError(f"headers longer than {HEAD_BYTES_MAX} bytes", request=self._request)
-            try:
-                self._feed(data, kernel_ns, read_ns)
-            finally:
-                # Also when what came right behind the head was bad.
-                if self._head_complete():
-                    self._note_head(kernel_ns or read_ns)
-            if not data and not self._head_complete():
-                raise self._broken(None)  # the end after an interim response (1xx)
+            self._read_head_part(*self._receive())
+
+    def _read_head_part(self, data: bytes, kernel_ns: int) -> None:
+        read_ns = now_ns()
+        self._head_bytes += len(data)
+        if not data and not self.parser.headers_complete:
+            raise self._broken(None)
+        try:
+            self._feed(data, kernel_ns, read_ns)
+        finally:
+            # Also when what came right behind the head was bad.
+            if self._head_complete():
+                self._note_head(kernel_ns or read_ns)
+        if self._head_complete():
+            if self.exchange.status == 200:
+                self._check_encoding()
+        elif not data:
+            raise self._broken(None)  # the end after an interim response (1xx)
+        elif self._head_bytes > HEAD_BYTES_MAX:
+            raise httpx2.RemoteProtocolError(f"headers longer than {HEAD_BYTES_MAX} bytes", request=self._request)
 
     def _head_complete(self) -> bool:
-        return bool(self.parser.headers_complete and self.parser.get_code() >= 200)
+        return self.parser.final_status is not None
 
     def _note_head(self, stamp_ns: int) -> None:
         parser, exchange = self.parser, self.exchange
         exchange.headers_ns = stamp_ns
-        exchange.status = parser.get_code()
+        exchange.status = parser.final_status
         exchange.content_type = parser.header("content-type")
         upstream = parser.header("x-upstream-addr")
         exchange.upstream = None if upstream is None else one_line(upstream)
 
     def read_body(self) -> None:
-        """Reads to the end of the body. The loop is the hot path of a load test: one turn for each arrival."""
-        parser = self.parser
-        while not parser.message_complete:
-            data, kernel_ns = self._receive()
-            self._feed(data, kernel_ns, now_ns())
+        """Reads to the end of the body."""
+        if not self.parser.message_complete:
+            try:
+                self.connection.receive_each(self._take_arrival)
+            except OSError as error:
+                raise self._broken(error) from error
+        if self.exchange.status == 200:
+            self._check_encoding()
+
+    def _take_arrival(self, data: bytes, kernel_ns: int) -> bool:
+        """The hot path of a load test: called for each arrival of every stream."""
+        self._feed(data, kernel_ns, now_ns())
+        return bool(self.parser.message_complete)
+
+    def _check_encoding(self) -> None:
+        mistake = self.parser.encoding_mistake()
+        if mistake is not None:
+            raise httpx2.DecodingError(mistake, request=self._request)
 
     def _receive(self) -> tuple[bytes, int]:
         try:
-            data, kernel_ns = self.connection.receive()
+            return self.connection.receive()
         except OSError as error:
             raise self._broken(error) from error
-        if not data and not self.parser.headers_complete:
-            raise self._broken(None)
-        return data, kernel_ns
 
     def _feed(self, data: bytes, kernel_ns: int, read_ns: int) -> None:
         """Empty data is the end of the stream: it completes a body without a length, and breaks any other."""
@@ -132,18 +157,16 @@ class Flight:
         body = exchange.body
         length = len(body)
         try:
-            self.parser.feed(data)
-        except HTTPParseError as error:
+            self.parser.take(data)
+        except FramingError as error:
             if not data:
                 raise self._broken(None) from error
-            raise httpx2.RemoteProtocolError(f"not HTTP: {error.args[0]}", request=self._request) from error
+            raise httpx2.RemoteProtocolError(str(error), request=self._request) from error
         finally:
             # Also when what came behind it was bad: every byte of the body has its stamp.
             if len(body) != length:
-                exchange.kernel_ns.append(kernel_ns)
-                exchange.read_ns.append(read_ns)
-                exchange.end_offset.append(len(body))
-        if len(body) > exchange.body_bytes_max:
+                exchange.note_arrival(kernel_ns, read_ns, self._watch.blind_us(read_ns))
+        if exchange.dropped + len(body) > exchange.body_bytes_max:
             message = f"body longer than {exchange.body_bytes_max} bytes, more than what was asked for can need"
             raise httpx2.RemoteProtocolError(message, request=self._request)
         if self.timed_out is not None or (not data and not self.parser.message_complete):
@@ -152,10 +175,10 @@ class Flight:
     def _broken(self, error: OSError | None) -> Exception:
         if self.timed_out is not None:
             return httpx2.ReadTimeout(self.timed_out, request=self._request)
-        if self._reused and not self._head_bytes:
+        if self._reused and not self.answered and monotonic_ns() - self.started_ns < STALE_NS_MAX:
             return _SilentCloseError()
         reason = "closed by the server" if error is None else str(error)
-        where = "inside the body" if self.parser.headers_complete else "before the response"
+        where = "inside the body" if self._head_complete() else "before the response"
         return httpx2.ReadError(f"connection broken {where}: {reason}", request=self._request)
 
 
@@ -187,12 +210,12 @@ class StampedTransport(httpx2.BaseTransport):
     """
 
     def __init__(self, *, limits: TimeLimits, keep_alive: bool, tls: ssl.SSLContext | None) -> None:
-        """`tls` is used for https; None is the system's default, with verification."""
+        """`tls` is needed for https."""
         self._limits = limits
         self._keep_alive = keep_alive
-        self._tls = tls
+        self._dialer = Dialer(limit_s=limits.connect_s, tls=tls)
         self._keeper = stamp_keeper()
-        self._addresses: dict[Origin, list[tuple[int, int, int, object]]] = {}
+        self._watch = LoopWatch()
         self._idle: dict[Origin, list[Connection]] = defaultdict(list)
         self._expected: dict[str, Exchange] = {}
         self._bodies: dict[str, _Body] = {}
@@ -237,7 +260,7 @@ class StampedTransport(httpx2.BaseTransport):
         *,
         reused: bool,
     ) -> httpx2.Response:
-        flight = Flight(connection, exchange, request, reused=reused)
+        flight = Flight(connection, exchange, request, self._watch, reused=reused)
         self._flights.add(flight)
         self._start_watchdog()
         try:
@@ -250,7 +273,7 @@ class StampedTransport(httpx2.BaseTransport):
         if exchange.request_id in self._expected:
             self._bodies[exchange.request_id] = body
         return httpx2.Response(
-            flight.parser.get_code(), headers=list(flight.parser.items()), stream=body, request=request
+            exchange.status or 0, headers=flight.parser.decoded_headers(), stream=body, request=request
         )
 
     def land(self, flight: Flight, origin: Origin) -> None:
@@ -258,7 +281,7 @@ class StampedTransport(httpx2.BaseTransport):
         if flight not in self._flights:
             return
         self._flights.discard(flight)
-        if self._keep_alive and flight.timed_out is None and not flight.parser.should_close():
+        if self._keep_alive and flight.reusable:
             self._idle[origin].append(flight.connection)
         else:
             flight.connection.close()
@@ -273,34 +296,18 @@ class StampedTransport(httpx2.BaseTransport):
         return None
 
     def _connect(self, origin: Origin, exchange: Exchange, request: httpx2.Request) -> Connection:
-        began_ns = monotonic_ns()
         try:
-            addresses = self._addresses.get(origin)
-            if addresses is None:
-                addresses = self._addresses[origin] = resolve(origin.host, origin.port)
-            sock = open_socket(addresses, self._limits.connect_s)
-            connection: Connection
-            if origin.scheme == "https":
-                if self._tls is None:
-                    self._tls = ssl.create_default_context()
-                connection = TlsConnection(sock, self._tls, origin.host)
-            else:
-                connection = PlainConnection(sock)
-        except TimeoutError as error:
-            message = f"no connection to {origin.host}:{origin.port} within {self._limits.connect_s:g} s"
-            raise httpx2.ConnectTimeout(message, request=request) from error
-        except OSError as error:
-            raise httpx2.ConnectError(
-                f"{origin.host}:{origin.port}: {error.strerror or error}", request=request
-            ) from error
-        exchange.connect_ns = monotonic_ns() - began_ns
-        return connection
+            return self._dialer.dial(origin, exchange)
+        except DialTimeoutError as error:
+            raise httpx2.ConnectTimeout(str(error), request=request) from error
+        except DialError as error:
+            raise httpx2.ConnectError(str(error), request=request) from error
 
     def _start_watchdog(self) -> None:
         if self._watchdog is None:
-            self._watchdog = gevent.spawn(self._watch)
+            self._watchdog = gevent.spawn(self._keep_limits)
 
-    def _watch(self) -> None:
+    def _keep_limits(self) -> None:
         while True:
             gevent.sleep(WATCH_S)
             now = monotonic_ns()
@@ -308,13 +315,23 @@ class StampedTransport(httpx2.BaseTransport):
                 arrivals = len(flight.exchange.read_ns)
                 if arrivals != flight.arrivals_seen:
                     flight.arrivals_seen, flight.arrival_seen_ns = arrivals, now
-                if now - flight.started_ns > ns_from_s(self._limits.request_s):
-                    flight.timed_out = f"not finished within {self._limits.request_s:g} s"
-                elif arrivals and now - flight.arrival_seen_ns > ns_from_s(self._limits.idle_s):
-                    flight.timed_out = f"nothing came for {self._limits.idle_s:g} s"
-                else:
-                    continue
-                flight.connection.abort()
+                flight.timed_out = self._overdue(flight, now)
+                if flight.timed_out is not None:
+                    flight.connection.abort()
+
+    def _overdue(self, flight: Flight, now: int) -> str | None:
+        """Which limit the request has broken, if any."""
+        limits = self._limits
+        under_way_ns = now - flight.started_ns
+        if under_way_ns > ns_from_s(limits.request_s):
+            return f"not finished within {limits.request_s:g} s"
+        if flight.answered:
+            waiting_ns = now - flight.arrival_seen_ns
+            if flight.arrivals_seen and waiting_ns > ns_from_s(limits.idle_s):
+                return f"nothing came for {limits.idle_s:g} s"
+        elif limits.first_byte_s is not None and under_way_ns > ns_from_s(limits.first_byte_s):
+            return f"no first byte of a response within {limits.first_byte_s:g} s"
+        return None
 
     def close(self) -> None:
         if self._watchdog is not None:
@@ -324,9 +341,11 @@ class StampedTransport(httpx2.BaseTransport):
             for connection in connections:
                 connection.close()
         self._idle.clear()
+        self._dialer.close()
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
+        self._watch.close()
 
 
 def _origin(url: httpx2.URL) -> Origin:

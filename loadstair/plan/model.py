@@ -98,7 +98,12 @@ class Load(PlanValue):
     """How long the step's load may stay after the hold, until the requests started in it have ended."""
     repeats: Annotated[int, Field(gt=0, le=1000)] = 1
     refine: Annotated[int, Field(ge=0)] = 0
+    connect_timeout_s: PositiveSeconds = 10.0
+    """For the name's look-up, TCP and TLS together."""
+    first_byte_timeout_s: PositiveSeconds | None = None
+    """From the send to the first byte of the response; by default the request timeout alone bounds it."""
     request_timeout_s: PositiveSeconds = 600.0
+    """From the send to the last byte."""
     idle_timeout_s: PositiveSeconds = 120.0
     """The longest gap between two reads of one response, from the first byte of its body on."""
     connections: Literal["keep_alive", "per_request"] = "keep_alive"

@@ -14,6 +14,7 @@ from loadstair.plan.model import (
     EndpointKind,
     ExternalTopology,
     KubernetesTopology,
+    Load,
     LoadMode,
     Plan,
     ProcessesTopology,
@@ -47,7 +48,7 @@ GPU_MEMORY_UTILIZATION_DEFAULT = 0.9
 
 
 def rule_problems(plan: Plan) -> list[Problem]:
-    problems = [*_not_supported(plan), *_steps(plan), *_names(plan), *_thresholds(plan)]
+    problems = [*_not_supported(plan), *_time_limits(plan.load), *_steps(plan), *_names(plan), *_thresholds(plan)]
     for index, topology in enumerate(plan.topologies):
         problems += _topology(plan, topology, f"topologies[{index}]")
     if not problems:  # the expected request needs a plan that is right otherwise
@@ -71,6 +72,16 @@ def _not_supported(plan: Plan) -> Iterator[Problem]:
     for path, value in refused.items():
         if value:
             yield Problem(path=path, message=f"{value} is not supported by this version; leave it out")
+
+
+def _time_limits(load: Load) -> Iterator[Problem]:
+    first_byte_s = load.first_byte_timeout_s
+    if first_byte_s is not None and first_byte_s > load.request_timeout_s:
+        yield Problem(
+            path="load.first_byte_timeout_s",
+            message=f"{first_byte_s:g} s is longer than the whole request may take "
+            f"(load.request_timeout_s: {load.request_timeout_s:g} s)",
+        )
 
 
 def _steps(plan: Plan) -> Iterator[Problem]:

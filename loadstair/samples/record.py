@@ -4,6 +4,7 @@ All times are CLOCK_REALTIME ns since the epoch. What was not observed is None, 
 Definitions of TTFT, ITL, TPOT: `loadstair.analysis.latency` and docs/glossary.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -38,7 +39,7 @@ class Phase(StrEnum):
 class StampClock(StrEnum):
     KERNEL = "kernel"
     READ = "read"
-    """The time user space read the bytes: TLS, or a kernel without receive stamps. Late when the worker is busy."""
+    """The time user space read the bytes: the kernel gave no receive stamps. Late when the worker is busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,19 +60,26 @@ class RequestSample:
     """When the user began the request: before connecting."""
     sent_ns: int | None
     """At the first send system call; None if it never got that far."""
+    dns_ns: int | None
+    """How long its name's addresses were waited for; None where they were known."""
     connect_ns: int | None
-    """Duration of name look-up and connection set-up; None on a reused connection."""
+    """How long TCP took to be set up; None on a reused connection. (Without `dns_ns` and `tls_ns`, in older files, it
+    holds all three.)"""
+    tls_ns: int | None
+    """How long the TLS handshake took; None on a reused connection, and without TLS."""
     headers_ns: int | None
     first_token_ns: int | None
     last_token_ns: int | None
     end_ns: int
-    arrivals: list[int]
+    arrivals: Sequence[int]
     """One stamp for each token-carrying chunk, in order."""
-    chunk_tokens: list[int] | None
+    chunk_tokens: Sequence[int] | None
     """Tokens in each chunk of `arrivals` where known (usage in every chunk); None: one each, as far as one can see."""
     output_tokens: int | None
     """From `usage`; None if the server never said."""
     input_tokens: int | None
+    cached_input_tokens: int | None
+    """Of `input_tokens`, those that the server says it had in its prefix cache; None if it says nothing of it."""
     output_tokens_asked: int
     input_tokens_asked: int
     outcome: Outcome
@@ -86,8 +94,11 @@ class RequestSample:
     bunched: int
     """Token-carrying chunks that share a stamp with an earlier one and so have no arrival time of their own."""
     bunched_late: int
-    """Those of `bunched` that our own late read caused: it came after the newest stamp in it by more than 0.5 ms
-    or a tenth of the request's median gap, whichever is more (an earlier segment had waited at least as long)."""
+    """Those of `bunched` that came in a late read, which can have merged them: something in it may have waited for more
+    than 0.5 ms or a tenth of the request's median gap, whichever is more. An upper bound: see `late_reads`."""
+    late_reads: int
+    """Reads that brought tokens and were late in this sense. A server that merges tokens does so in reads in time as
+    well: from those the analysis learns how many of `bunched_late` to expect from the server."""
     clock: StampClock
     clock_step: bool
     """CLOCK_REALTIME was stepped between dispatch and end."""

@@ -16,7 +16,9 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("due_ns", pa.int64()),
         pa.field("dispatch_ns", pa.int64(), nullable=False),
         pa.field("sent_ns", pa.int64()),
+        pa.field("dns_ns", pa.int64()),
         pa.field("connect_ns", pa.int64()),
+        pa.field("tls_ns", pa.int64()),
         pa.field("headers_ns", pa.int64()),
         pa.field("first_token_ns", pa.int64()),
         pa.field("last_token_ns", pa.int64()),
@@ -25,6 +27,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("chunk_tokens", pa.list_(pa.int32())),
         pa.field("output_tokens", pa.int32()),
         pa.field("input_tokens", pa.int32()),
+        pa.field("cached_input_tokens", pa.int32()),
         pa.field("output_tokens_asked", pa.int32(), nullable=False),
         pa.field("input_tokens_asked", pa.int32(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
@@ -35,10 +38,14 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("read_lag_ns", pa.int64()),
         pa.field("bunched", pa.int32(), nullable=False),
         pa.field("bunched_late", pa.int32(), nullable=False),
+        pa.field("late_reads", pa.int32()),
         pa.field("clock", pa.string(), nullable=False),
         pa.field("clock_step", pa.bool_(), nullable=False),
     ],
 )
+
+ARRIVALS_PATH = "arrivals.list.element"
+"""The stamps inside the list, as Parquet names them."""
 
 TELEMETRY_SCHEMA = pa.schema(
     [

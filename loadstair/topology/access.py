@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from loadstair.errors import TopologyError
 from loadstair.fetch import Answer, fetch
+from loadstair.tls import ca_line, client_context
 from loadstair.topology.endpoint import Endpoint
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
@@ -40,13 +41,9 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
     if not endpoint.url.startswith("https://"):
         return None
     try:
-        context = ssl.create_default_context(cafile=endpoint.tls_ca)
-    except (OSError, ssl.SSLError) as error:
-        raise TopologyError(f"tls.ca: {endpoint.tls_ca}: {error}; expected a file of PEM certificates") from error
-    if not endpoint.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        return client_context(ca=endpoint.tls_ca, verify=endpoint.tls_verify)
+    except OSError as error:
+        raise TopologyError(ca_line(endpoint.tls_ca, error)) from error
 
 
 def origin(url: str) -> str:

@@ -65,9 +65,7 @@ class Scene:
 def arrive(one: Attempt, data: bytes) -> None:
     exchange = one.exchange
     exchange.body += data
-    exchange.kernel_ns.append(now_ns())
-    exchange.read_ns.append(now_ns())
-    exchange.end_offset.append(len(exchange.body))
+    exchange.note_arrival(now_ns(), now_ns(), 0)
 
 
 def reset() -> dict[str, Any]:

@@ -99,4 +99,4 @@ if "busy" in sys.argv:
 jobs = json.load(sys.stdin)
 greenlets = {job["name"]: gevent.spawn(run_job, job) for job in jobs}
 gevent.joinall(list(greenlets.values()), raise_error=True)
-json.dump({name: greenlet.value for name, greenlet in greenlets.items()}, sys.stdout)
+json.dump({name: greenlet.value for name, greenlet in greenlets.items()}, sys.stdout, default=list)

@@ -1,17 +1,14 @@
 """The real client (SDK, transport, parser) against a server that behaves oddly, in a process of its own."""
 
-import json
 import socket
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadstair.fetch import fetch
+from tests.load.probe import Rows, outcomes, run_probe
 
-Rows = dict[str, list[dict[str, Any]]]
 ODD = [
     "split",
     "length",
@@ -63,24 +60,6 @@ def rows(scripted_server: str) -> Rows:
         return run_probe(jobs)
 
 
-def run_probe(jobs: list[dict[str, Any]], *arguments: str) -> Rows:
-    probe = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "client_probe.py"), *arguments],
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert probe.returncode == 0, probe.stderr
-    result: Rows = json.loads(probe.stdout)
-    return result
-
-
-def outcomes(rows: Rows, name: str) -> set[tuple[str, int | None]]:
-    return {(row["outcome"], row["status"]) for row in rows[name]}
-
-
 @pytest.mark.parametrize("script", ["normal", "split", "length", "close-delimited", "close-after-stream", "together"])
 def test_every_way_of_framing_a_stream_is_read_to_its_end(rows: Rows, script: str) -> None:
     assert outcomes(rows, script) == {("ok", 200)}
@@ -106,7 +85,7 @@ def test_times_of_a_request_come_in_their_order(rows: Rows, scripted_server: str
     ledger = fetch(f"{scripted_server}/ledger", timeout_s=5).json()
     for row in [*rows["normal"], *rows["together"]]:
         began = ledger[row["request_id"]]["began_ns"]
-        assert row["dispatch_ns"] < row["sent_ns"] < began < row["headers_ns"] < row["first_token_ns"]
+        assert row["dispatch_ns"] < row["sent_ns"] < began < row["headers_ns"] <= row["first_token_ns"]
         assert row["first_token_ns"] < row["last_token_ns"] <= row["end_ns"]
 
 
@@ -177,7 +156,7 @@ def test_tokens_in_front_of_a_broken_frame_have_their_stamp(rows: Rows) -> None:
 def test_an_answer_is_read_only_as_far_as_what_was_asked_for_can_need(rows: Rows) -> None:
     for row in rows["endless"]:
         assert "body longer than 1130496 bytes" in row["error"]  # 1 MiB + 5 tokens * 16 KiB
-        assert len(row["arrivals"]) < 280  # (1130496 + 16 KiB of the last read) / 4096 bytes in each
+        assert len(row["arrivals"]) <= 292  # (1130496 + 64 KiB of the last read) / 4096 bytes in each
 
 
 def test_a_mistake_of_the_client_itself_ends_the_request_and_is_named(rows: Rows) -> None:
@@ -199,8 +178,8 @@ def test_a_request_that_never_left_has_no_send_time(rows: Rows) -> None:
 def test_tokens_that_the_server_merged_are_counted_as_bunched(rows: Rows) -> None:
     for row in rows["bunched"]:
         assert len(row["arrivals"]) == 3
-        assert row["bunched"] == 1
-        assert row["arrivals"][0] == row["arrivals"][1] < row["arrivals"][2]
+        assert row["arrivals"][0] == row["arrivals"][1]
+        assert row["bunched"] == 3 - len(set(row["arrivals"]))  # the third too, where the client was late
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what it receives")
@@ -218,25 +197,3 @@ def test_stamps_stay_true_while_the_worker_is_too_busy_to_read(scripted_server: 
                 assert wrote < arrival < wrote_next
     assert own > 0
     assert max(all_lags) > 2_000_000  # the loop was kept from its sockets for 12 ms at a time
-
-
-def test_tls_is_verified_unless_told_otherwise_and_says_that_it_has_no_kernel_stamps(
-    tls_server: str, certificate: Path
-) -> None:
-    base = {"base_url": f"{tls_server}/normal/v1"}
-    jobs = [
-        {"name": "unknown-ca", "config": base},
-        {"name": "own-ca", "requests": 3, "config": {**base, "tls_ca": str(certificate)}},
-        {"name": "unverified", "config": {**base, "tls_verify": False}},
-        {
-            "name": "stall",
-            "config": {**base, "base_url": f"{tls_server}/stall/v1", "tls_verify": False, "idle_timeout_s": 0.5},
-        },
-    ]
-    rows = run_probe(jobs)
-    assert outcomes(rows, "unknown-ca") == {("refused", None)}
-    assert "certificate verify failed" in rows["unknown-ca"][0]["error"]
-    assert outcomes(rows, "own-ca") == outcomes(rows, "unverified") == {("ok", 200)}
-    assert outcomes(rows, "stall") == {("timeout", 200)}
-    assert [row["connect_ns"] is None for row in rows["own-ca"]] == [False, True, True]
-    assert {(row["clock"], row["read_lag_ns"]) for row in rows["own-ca"]} == {("read", None)}

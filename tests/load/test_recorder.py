@@ -16,9 +16,8 @@ def attempt(index: int, *, stamped_bytes: int) -> Attempt:
     exchange = Exchange(f"request-{index}")
     exchange.status, exchange.sent_ns = 200, now_ns()
     exchange.body += DONE
-    exchange.kernel_ns.append(now_ns())
-    exchange.read_ns.append(now_ns())
-    exchange.end_offset.append(stamped_bytes)
+    exchange.note_arrival(now_ns(), now_ns(), 0)
+    exchange.end_offset[0] = stamped_bytes
     return Attempt(
         name="chat",
         tag=Tag(step=0, load=1.0, phase=Phase.HOLD),
@@ -84,7 +83,7 @@ def test_a_stream_under_way_is_parsed_once_and_its_tokens_are_known_before_it_en
     assert kept.recorder.flush(Deadline.after_s(20.0))
     kept.recorder.close()
     assert (kept.recorder.tokens_unrecorded(), kept.rows[0]["outcome"]) == (0, "ok")
-    assert kept.seen[0].arrivals == list(growing.exchange.kernel_ns)
+    assert kept.seen[0].arrivals == growing.exchange.kernel_ns
 
 
 def test_what_ends_while_another_is_parsed_leaves_nothing_behind() -> None:

@@ -137,6 +137,11 @@ def test_a_secret_of_a_process_is_refused(change: dict[str, Any], path: str) -> 
     assert f"topologies[0].processes[0].{path}" in problems_of(raw)
 
 
+def test_a_first_byte_is_not_waited_for_longer_than_the_request() -> None:
+    message = problems_of(plan_with("load.first_byte_timeout_s", 601))["load.first_byte_timeout_s"]
+    assert message == "601 s is longer than the whole request may take (load.request_timeout_s: 600 s)"
+
+
 def test_token_counts_are_no_secrets() -> None:
     command = "vllm serve m --max-num-batched-tokens 8192 --tokenizer t"
     process = {"command": command, "ready_url": "http://127.0.0.1:1/health", "env": {"TOKENIZERS_PARALLELISM": "0"}}

@@ -83,6 +83,14 @@ def test_samples_read_back_in_the_order_they_were_written(folder: RunFolder) -> 
     assert damaged == []
 
 
+def test_a_file_from_before_a_column_that_may_be_absent_is_read_with_that_absent(folder: RunFolder) -> None:
+    folder.write_samples(0, 0, SAMPLE_SCHEMA.empty_table().drop_columns(["dns_ns", "tls_ns"]))
+    folder.write_samples(0, 1, SAMPLE_SCHEMA.empty_table().drop_columns(["end_ns"]))
+    tables, damaged = folder.read_samples()
+    assert [table.schema for table in tables] == [SAMPLE_SCHEMA]
+    assert [line.rpartition(": ")[2] for line in damaged] == ["lacks the columns end_ns"]
+
+
 def test_a_damaged_file_costs_its_own_rows_only(folder: RunFolder) -> None:
     folder.write_samples(0, 0, SAMPLE_SCHEMA.empty_table())
     folder.write_samples(0, 1, SAMPLE_SCHEMA.empty_table())
