@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from loadstair import __version__
-from loadstair.errors import LoadstairError
+from loadstair.errors import LoadstairError, UsageError
 from loadstair.interrupt import interruptible
 from loadstair.plain import without_controls
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from loadstair.plan.model import Plan
 
 PIPE_COLUMNS = 200
+USERS_MAX = 4096
 
 EXIT_CODES = """exit codes:
   0    measured, and all thresholds met
@@ -75,6 +77,18 @@ def _parser() -> argparse.ArgumentParser:
 
     report = _command(commands, "report", "make report.html and junit.xml again from a run's files", _report)
     report.add_argument("run", type=Path, metavar="DIR", help="a run folder")
+
+    calibrate = _command(
+        commands,
+        "calibrate",
+        "measure this machine as a load generator: its ceiling and its timing error; about 2 minutes",
+        _calibrate,
+    )
+    calibrate.add_argument(
+        "--users", type=int, nargs="+", metavar="N", help="the levels to try, rising; by default up to 2048"
+    )
+    calibrate.add_argument("--quick", action="store_true", help="fewer and shorter levels: about 40 s")
+    calibrate.add_argument("--json", action="store_true", help="print what is kept, and no progress")
 
     commands.add_parser("simserver", help="one simulated engine (simserver --help)", add_help=False)
     return parser
@@ -162,6 +176,46 @@ def _report(options: argparse.Namespace) -> int:
     report(folder)
     _console().print(Text(f"report: {folder.report_path}"), soft_wrap=True)
     return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from loadstair.calibrate.calibration import calibrate
+    from loadstair.calibrate.machine import machine
+    from loadstair.calibrate.staircase import Told, effort
+    from loadstair.calibrate.store import Store
+    from loadstair.journal import usable_cores
+    from loadstair.progress import Progress
+    from loadstair.report.calibration import calibration_table
+    from loadstair.report.render import render_calibration
+
+    wanted = effort(quick=options.quick, users=_levels(options.users))
+    store = Store.of_user()
+    store.prepare()
+    console = _console()
+    with (
+        tempfile.TemporaryDirectory(prefix="loadstair-calibrate-", ignore_cleanup_errors=True) as folder,
+        Progress(console, quiet=options.json) as progress,
+    ):
+        progress.begin(wanted.expected_s)
+        told = Told(phase=progress.phase, level_done=progress.step_done)
+        calibration = calibrate(wanted, machine=machine(cores=usable_cores()), log_dir=Path(folder), told=told)
+    store.write(calibration, render_calibration(calibration))
+    if options.json:
+        sys.stdout.write(store.path.read_text(encoding="utf-8"))
+    else:
+        console.print(calibration_table(calibration))
+        console.print(Text(f"kept: {store.path}"), soft_wrap=True)
+        console.print(Text(f"plot: {store.page_path}"), soft_wrap=True)
+    return 0
+
+
+def _levels(users: list[int] | None) -> tuple[int, ...] | None:
+    if users is None:
+        return None
+    if users != sorted(set(users)) or not 1 <= users[0] <= users[-1] <= USERS_MAX:
+        given = " ".join(map(str, users))
+        raise UsageError(f"--users {given}: levels must rise and lie between 1 and {USERS_MAX}, such as 16 64 256")
+    return tuple(users)
 
 
 def _plan_of(options: argparse.Namespace) -> "Plan":

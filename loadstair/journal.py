@@ -14,6 +14,7 @@ import psutil
 from loadstair import __version__
 from loadstair.clock import utc_now
 from loadstair.plan.model import Plan
+from loadstair.samples.calibration import Calibration
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
 
@@ -50,7 +51,7 @@ class Journal:
         self._folder.write_run(self.record)
 
 
-def new_record(plan: Plan, *, command: Sequence[str], quick: bool) -> RunRecord:
+def new_record(plan: Plan, *, command: Sequence[str], quick: bool, calibration: Calibration | None) -> RunRecord:
     return RunRecord(
         name=plan.name,
         started=utc_now().isoformat(timespec="seconds"),
@@ -67,6 +68,7 @@ def new_record(plan: Plan, *, command: Sequence[str], quick: bool) -> RunRecord:
             "memory_bytes": psutil.virtual_memory().total,
         },
         topologies={},
+        calibration=calibration,
     )
 
 

@@ -10,9 +10,11 @@ import numpy as np
 from loadstair.analysis.results import results_json
 from loadstair.analysis.summary import SUMMARY_SCHEMA, Summary, summarize, summary_json
 from loadstair.analysis.thresholds import ThresholdStatus
+from loadstair.calibrate.machine import machine
+from loadstair.calibrate.store import Store, kept_for
 from loadstair.clock import utc_now
 from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError, UsageError
-from loadstair.journal import Journal, new_record
+from loadstair.journal import Journal, new_record, usable_cores
 from loadstair.measurement import Measuring, measure
 from loadstair.plan.model import Plan
 from loadstair.plan.parse import plan_yaml, read_measured_plan
@@ -47,7 +49,10 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
     partial results."""
     folder = RunFolder.create(out, plan.name, utc_now())
     folder.write_text(folder.plan_path, plan_yaml(plan))
-    journal = Journal(folder, new_record(plan, command=command, quick=quick))
+    kept = kept_for(machine(cores=usable_cores()), Store.of_user())
+    journal = Journal(folder, new_record(plan, command=command, quick=quick, calibration=kept.calibration))
+    if kept.warning is not None:
+        journal.warn([kept.warning])
     progress.begin(expected_duration_s(plan, partial(expected_e2e_s, plan)))
     measuring = Measuring(plan=plan, plan_dir=plan_dir, folder=folder, journal=journal, progress=progress)
     summary = None

@@ -7,6 +7,7 @@ import numpy as np
 
 from loadstair.analysis.advice import advice
 from loadstair.analysis.capacity import Capacity, capacity
+from loadstair.analysis.ceiling import Ceiling, ceiling_values, judge_against, near_ceiling, run_ceiling
 from loadstair.analysis.compare import Comparison, Side, compare
 from loadstair.analysis.estimate import Finding, Severity
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
@@ -23,12 +24,13 @@ from loadstair.analysis.summary_values import (
 from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
 from loadstair.analysis.timeline import Timeline, timeline
 from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
-from loadstair.plan.model import Gpus, LoadMode, Plan, TopologyPlan, Workload
+from loadstair.plan.model import ExternalTopology, Gpus, LoadMode, Plan, TopologyPlan, Workload
 from loadstair.plan.threshold import parse_threshold
 from loadstair.samples.frame import Samples, Telemetry
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
 
 SUMMARY_SCHEMA = 1
+TLS_UNVERIFIED = "tls.unverified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Summary:
     findings: tuple[Finding, ...]
     """Of the whole run; a step's own stand with the step."""
     advice: str
+    ceiling: Ceiling | None
+    """The load generator's own; None where it was never calibrated."""
 
     @property
     def topologies_without_valid_step(self) -> tuple[str, ...]:
@@ -68,10 +72,11 @@ class Summary:
 def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry, rng: np.random.Generator) -> Summary:
     """The same inputs and the same state of `rng` give the same summary."""
     limits = None if plan.slo is None else request_limits(plan.slo)
+    ceiling = run_ceiling(run)
     judged: dict[str, list[JudgedStep]] = {topology.name: [] for topology in plan.topologies}
     for visit in run.visits:
         if visit.topology in judged:
-            judged[visit.topology] += _judge(visit, plan, samples, telemetry, limits)
+            judged[visit.topology] += _judge(visit, plan, samples, telemetry, limits, ceiling)
     topologies = {
         topology.name: _topology(
             topology, judged[topology.name], plan, _timeline(run, topology.name, samples, telemetry), rng
@@ -97,11 +102,14 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         findings=(
             *_ending(run),
             *_simulated(topologies),
+            *_unverified(plan),
             *judge_plan(plan.workload, plan.load),
             *unchecked_books(run.visits),
+            *near_ceiling(ceiling, {name: one.steps for name, one in topologies.items()}),
             *(_not_compared(first, other) for other in unequal),
         ),
         advice=advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),
+        ceiling=ceiling,
     )
 
 
@@ -119,6 +127,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "seed": run.seed,
         "mode": str(summary.mode),
         "workload": workload_values(summary.workload),
+        "generator": ceiling_values(summary.ceiling),
         "advice": summary.advice,
         "topologies": {
             name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus)}
@@ -139,6 +148,7 @@ def _judge(
     samples: Samples,
     telemetry: Telemetry,
     limits: RequestLimits | None,
+    ceiling: Ceiling | None,
 ) -> list[JudgedStep]:
     own = samples.take(np.flatnonzero((samples.requests["visit"] == visit.visit).to_numpy(dtype=bool)))
     shared = judge_visit(visit, own)
@@ -146,7 +156,7 @@ def _judge(
         # A lost worker's records explain the difference, and the loss invalidates the steps from there on by itself.
         shared = tuple(replace(finding, severity=Severity.WARNING) for finding in shared)
     return [
-        JudgedStep(step=step, findings=(*judge_step(step, plan), *shared))
+        JudgedStep(step=step, findings=(*judge_step(step, plan), *judge_against(ceiling, step), *shared))
         for step in measure_visit(visit, own, telemetry, limits)
     ]
 
@@ -192,6 +202,23 @@ def _simulated(topologies: Mapping[str, TopologySummary]) -> tuple[Finding, ...]
         Finding.info(
             "topology.simulated",
             f"{' and '.join(names)} {what}: a forecast by a model of the GPU, with the load and the clock real",
+        ),
+    )
+
+
+def _unverified(plan: Plan) -> tuple[Finding, ...]:
+    names = [
+        topology.name
+        for topology in plan.topologies
+        if isinstance(topology, ExternalTopology) and topology.url.startswith("https://") and not topology.tls.verify
+    ]
+    if not names:
+        return ()
+    return (
+        Finding.warning(
+            TLS_UNVERIFIED,
+            f"the certificate of {' and '.join(names)} was not verified (tls.verify: false): anyone on the way could "
+            "have answered in its place; to verify it, name its CA's file in tls.ca",
         ),
     )
 

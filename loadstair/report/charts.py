@@ -3,7 +3,9 @@
 The page has one `Figure` for each chart; the data block has its panels. A panel is one of three shapes:
 
 - load: `lines` of `{name, style, dashed, points: [{load, value, low, high, valid, text}]}`, `marks` (knees)
-  `{style, load, value, text}`, `spans` (crossovers) `{value, low, high, text}`, `limit` `{value, text}` or null;
+  `{style, load, value, text}`, `spans` (crossovers) `{value, low, high, text}`, `limit` `{value, text}` or null, and
+  where they are wanted `ceiling` (of the load generator) `{value, text}`, `loads` (of a panel that does not have the
+  page's) and `logarithmic` (true);
 - time: `lines` of `{name, style, dashed, values, texts}` over `time_s`, with `end_s` and `steps` `{start_s,
   hold_start_s, hold_end_s, text, tip}`;
 - shares: `parts` of `{name, style, shares, texts}` over `loads` (words).
@@ -60,11 +62,15 @@ def chart_data(summary: Values, figures: Sequence[Figure]) -> dict[str, Any]:
     return {
         "x": view.load_unit(summary["mode"]),
         "loads": sorted({step["load"] for topology in summary["topologies"].values() for step in topology["steps"]}),
-        "figures": [
-            {"id": one.id, "columns": one.columns, "panelHeight": one.panel_height, "panels": list(one.panels)}
-            for one in figures
-        ],
+        "figures": figure_data(figures),
     }
+
+
+def figure_data(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    return [
+        {"id": one.id, "columns": one.columns, "panelHeight": one.panel_height, "panels": list(one.panels)}
+        for one in figures
+    ]
 
 
 def topology_keys(summary: Values) -> tuple[Key, ...]:

@@ -15,6 +15,8 @@ LATENCIES = (
     ("e2e", "End to end (E2E)"),
 )
 MS_PER_S = 1000.0
+CEILING_REACH = 2.0
+"""Times the highest value: a ceiling above that would press the lines to the ground, and is told in words."""
 
 Words = Callable[[Values], str]
 
@@ -34,10 +36,11 @@ def answer_figure(summary: Values) -> Figure:
     throughput = _load_panel(summary, "Output tokens/s", ("output_tokens_per_s",), None)
     throughput["marks"] = _knees(summary)
     throughput["spans"] = _crossovers(summary, unit)
+    throughput["ceiling"], ceiling_note = _ceiling(summary, throughput, "ceiling_tokens_per_s")
     return Figure(
         id="answer",
         title=f"Throughput and time to first token against {unit}",
-        note=f"{_BANDS}{_about_invalid(summary)}{_about_marks(throughput)}{_WHY_P50 if short else ''}",
+        note=f"{_BANDS}{_about_invalid(summary)}{_about_marks(throughput)}{_WHY_P50 if short else ''}{ceiling_note}",
         keys=topology_keys(summary),
         columns=1,
         panel_height=270,
@@ -73,6 +76,7 @@ def requests_figure(summary: Values) -> Figure:
         _load_panel(summary, "Goodput, requests/s within the SLO", ("goodput_rps",), None),
         _load_panel(summary, "Failed requests, share", ("error_rate",), _error_limit(summary), text=view.share),
     ]
+    panels[0]["ceiling"], _ = _ceiling(summary, panels[0], "ceiling_requests_per_s")
     failed = _values(panels[-1])
     no_failure = "No request failed." if failed and not any(failed) else ""
     told = tuple(panel for panel in panels if _values(panel) and not (panel is panels[-1] and no_failure))
@@ -85,6 +89,17 @@ def requests_figure(summary: Values) -> Figure:
         panel_height=230,
         panels=told or (panels[0],),
     )
+
+
+def _ceiling(summary: Values, panel: Panel, key: str) -> tuple[dict[str, Any] | None, str]:
+    """The load generator's ceiling as a line, and a sentence where it lies too far above the values to be drawn."""
+    generator = summary["generator"]
+    if generator is None:
+        return None, ""
+    value, text = generator[key], f"load generator's ceiling {view.digits(generator[key])}"
+    if value <= CEILING_REACH * max(_values(panel), default=0.0):
+        return {"value": value, "text": text}, ""
+    return None, f" The {text} lies far above."
 
 
 def _values(panel: Panel) -> list[float]:

@@ -20,6 +20,11 @@ DEFINITIONS = (
         "the share of token-carrying chunks that came merged with another one because the load generator read late, so "
         "that a stamp was lost. More than 1 % makes the step invalid."
     )),
+    ("Load generator's ceiling", (
+        "the highest rate at which one worker's times and counts held against a server's own ledger in `loadstair "
+        "calibrate` on this machine, times the workers of the run (at most the cores). Of a step beyond it nobody has "
+        "checked the times; it stays valid."
+    )),
     ("Hold window", "the measured part of a step, after its warm-up; latency is that of requests dispatched in it."),
     ("Valid", "the step may be used; an invalid one is shown hollow, with its reasons, and enters no other number."),
     ("[low, high]", "95 % interval. A difference is claimed only where the interval of the ratio excludes 1."),

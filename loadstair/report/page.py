@@ -9,6 +9,7 @@ from loadstair.report.charts import STYLES, Figure
 from loadstair.report.charts_load import answer_figure, latency_figures, requests_figure
 from loadstair.report.charts_time import balance_figures, time_figures
 from loadstair.report.definitions import DEFINITIONS
+from loadstair.report.generator import generator_words
 from loadstair.report.steps import Steps, steps
 from loadstair.report.versus import Versus, versus
 
@@ -50,6 +51,8 @@ class Page:
     over_time: tuple[Figure, ...]
     balance: tuple[Figure, ...]
     steps: tuple[Steps, ...]
+    measured: tuple[str, ...]
+    """How it was measured: what the numbers owe to the load generator and its clock."""
     environment: tuple[Fact, ...]
     definitions: tuple[tuple[str, str], ...]
 
@@ -74,6 +77,7 @@ def page(summary: Mapping[str, Any], run: Mapping[str, Any]) -> Page:
         over_time=time_figures(summary),
         balance=balance_figures(summary),
         steps=tuple(steps(name, topology, places[name], unit) for name, topology in topologies.items()),
+        measured=(generator_words(summary["generator"]),),
         environment=_environment(run),
         definitions=DEFINITIONS,
     )
@@ -94,6 +98,8 @@ def _badges(summary: Mapping[str, Any]) -> tuple[Badge, ...]:
         badges.append(Badge(text=f"the run did not complete: {summary['ending'].replace('_', ' ')}", tone="bad"))
     if any(topology["kind"] == "simulated" for topology in summary["topologies"].values()):
         badges.append(Badge(text="simulated engines: a forecast", tone="warn"))
+    if any(finding["id"] == "tls.unverified" for finding in summary["findings"]):
+        badges.append(Badge(text="TLS without verification", tone="warn"))
     if summary["quick"]:
         badges.append(Badge(text="quick run: wide intervals", tone="warn"))
     return tuple(badges)

@@ -1,4 +1,4 @@
-"""report.html: one file that needs no network, and in which no measured string can run.
+"""report.html and calibration.html: each one file that needs no network, and in which no measured string can run.
 
 The one door to jinja2. The page forbids itself everything (default-src 'none') but the scripts and the style sheet
 that were written into it, by their hashes; style *attributes* are allowed because the charts set them.
@@ -15,12 +15,27 @@ import jinja2
 from markupsafe import Markup
 
 from loadstair.report import view
-from loadstair.report.charts import chart_data
+from loadstair.report.calibration import calibration_figures, ceiling_lines
+from loadstair.report.charts import chart_data, figure_data
 from loadstair.report.page import page
+from loadstair.samples.calibration import Calibration
 
 
 def render_report(summary_json: Mapping[str, Any], plan_yaml: str, run: Mapping[str, Any]) -> str:
     """From the values of summary.json, plan.yaml (as resolved) and run.json. The same values give the same page."""
+    content = page(summary_json, run)
+    data = chart_data(summary_json, content.figures)
+    return _rendered("report.html.j2", data, page=content, summary=summary_json, run=run, plan_yaml=plan_yaml)
+
+
+def render_calibration(calibration: Calibration) -> str:
+    figures = calibration_figures(calibration)
+    data = {"x": "users", "loads": [], "figures": figure_data(figures)}
+    lines = ceiling_lines(calibration)
+    return _rendered("calibration.html.j2", data, calibration=calibration, figures=figures, lines=lines)
+
+
+def _rendered(template: str, data: Mapping[str, Any], **values: object) -> str:
     folder = resources.files("loadstair.report")
     vendor = resources.files("loadstair.vendor")
     scripts = [
@@ -36,16 +51,8 @@ def render_report(summary_json: Mapping[str, Any], plan_yaml: str, run: Mapping[
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath("templates", name).read_text(encoding="utf-8")),
     )
     environment.globals["view"] = view
-    content = page(summary_json, run)
-    return environment.get_template("report.html.j2").render(
-        page=content,
-        summary=summary_json,
-        run=run,
-        plan_yaml=plan_yaml,
-        policy=_policy(scripts, style),
-        style=style,
-        scripts=scripts,
-        data=data_block(chart_data(summary_json, content.figures)),
+    return environment.get_template(template).render(
+        policy=_policy(scripts, style), style=style, scripts=scripts, data=data_block(data), **values
     )
 
 

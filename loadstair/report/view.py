@@ -24,6 +24,11 @@ def digits(value: float) -> str:
     return f"{value:#.3g}" if size >= 1e-4 else f"{value:.1e}"
 
 
+def error_ms(milliseconds: float) -> str:
+    """A timing error: microseconds as far as they matter. `0.004`, `20.0`."""
+    return f"{milliseconds:.3f}" if milliseconds < 1 else digits(milliseconds)
+
+
 def number(value: float | None) -> str:
     return ABSENT if value is None else digits(value)
 

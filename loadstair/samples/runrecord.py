@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from loadstair.samples.calibration import Calibration
+
 RUN_SCHEMA = 1
 
 
@@ -85,3 +87,5 @@ class RunRecord:
     ending: Ending = Ending.RUNNING
     ending_message: str | None = None
     warnings: tuple[str, ...] = field(default=())
+    calibration: Calibration | None = None
+    """Of the machine that generated the load, made before the run; None where there was none."""

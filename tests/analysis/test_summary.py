@@ -7,7 +7,7 @@ import pytest
 from loadstair.analysis.results import results_json
 from loadstair.analysis.summary import summary_json
 from loadstair.samples.runrecord import Ending
-from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, two_topologies
+from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, plan_of, two_topologies
 
 RUN = two_topologies(
     load={"steps": [4, 16, 64]},
@@ -87,6 +87,18 @@ def test_a_run_that_measured_nothing_says_so_and_how_it_ended() -> None:
     assert summary["advice"].startswith("No step of any topology is valid")
     assert "tp4: no port" in summary["findings"][0]["message"]
     assert [result["status"] for result in summary["thresholds"]] == ["invalid", "invalid"]
+
+
+def test_a_certificate_that_was_not_verified_is_told() -> None:
+    def told(url: str, **tls: bool) -> list[str]:
+        topologies = [{"name": "tp4", "kind": "external", "url": url, "tls": tls}]
+        plan = plan_of({"tp4": TP4}, topologies=topologies)
+        summary = replace(EMPTY, plan=plan).summary()
+        return [finding.message for finding in summary.findings if finding.id == "tls.unverified"]
+
+    (message,) = told("https://host", verify=False)
+    assert message.startswith("the certificate of tp4 was not verified (tls.verify: false)")
+    assert told("https://host") == told("http://host", verify=False) == []
 
 
 def test_a_run_that_died_keeps_the_steps_it_has() -> None:

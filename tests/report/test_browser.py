@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from loadstair.report.render import render_report
+from loadstair.report.render import render_calibration, render_report
+from tests.calibrate.values import calibration
+from tests.report.test_generator import generator
 from tests.report.test_render import HOSTILE, hostile_values, page, parsed
 from tests.report.values import empty_summary, four_run, mixed_run, run_values, summary_of
 
@@ -107,6 +109,22 @@ def test_knee_and_crossover_are_named_in_the_chart(tmp_path: Path) -> None:
     dom, _ = opened(render_report(summary, "name: x\n", run_values(mixed_run())), tmp_path)
     assert ">knee</text>" in charts(dom)["answer"]
     assert ">tp4 = tp2x2 near 17 users</text>" in charts(dom)["answer"]
+
+
+def test_the_load_generators_ceiling_is_a_named_line(tmp_path: Path) -> None:
+    summary = {**summary_of(mixed_run()), "generator": generator(2000)}
+    dom, said = opened(render_report(summary, "name: x\n", run_values(mixed_run())), tmp_path)
+    assert said == []
+    assert ">load generator's ceiling 2,000</text>" in charts(dom)["answer"]
+
+
+def test_a_calibrations_page_draws_its_charts(tmp_path: Path) -> None:
+    dom, said = opened(render_calibration(calibration()), tmp_path)
+    assert said == []
+    drawn = charts(dom)
+    assert drawn.keys() == {"rates", "errors"}
+    assert ">ceiling 25,600</text>" in drawn["rates"]
+    assert ">p99 at most 0.2 ms</text>" in drawn["errors"]
 
 
 def test_a_run_without_a_step_has_no_chart_and_no_error(tmp_path: Path) -> None:

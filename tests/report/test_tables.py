@@ -69,6 +69,14 @@ def test_a_ratio_that_is_not_known_says_so() -> None:
     assert versus(one, PLACES, "users").by_load[0].ratios[-1].value == "–"
 
 
+def test_tls_without_verification_has_its_badge() -> None:
+    summary = mixed_summary()
+    shown = "TLS without verification"
+    assert shown not in [badge.text for badge in page(summary, {}).badges]
+    summary["findings"].append({"id": "tls.unverified", "severity": "warning", "message": "m"})
+    assert shown in [badge.text for badge in page(summary, {}).badges]
+
+
 def test_simulated_engines_are_called_a_forecast_at_the_top_and_what_was_asked_stands_beside() -> None:
     summary = mixed_summary()
     forecast = "simulated engines: a forecast"

@@ -12,6 +12,7 @@
   const NARROW = 640;  // px: below it panels stand one below the other
   const PAPER = 690;  // px: A4 within the margins of the style sheet
 
+  const loadsOf = (panel) => panel.loads || data.loads;
   const colour = (style) => "var(--series" + style + ")";
   const drawnAs = (extra) => Object.assign({ silent: true, tooltip: { show: false }, emphasis: { disabled: true } }, extra);
 
@@ -77,10 +78,12 @@
     });
   }
 
-  // Lines across the panel on a series without points: the crossover with its span, the SLO's limit.
+  // Lines across the panel on a series without points: the crossover with its span, the SLO's limit, the load generator's
+  // ceiling.
   function acrossLoad(panel, at) {
     const label = { color: TEXT, fontSize: 12, textBorderColor: GROUND, textBorderWidth: 3 };
-    const middle = Math.sqrt(data.loads[0] * data.loads[data.loads.length - 1]);
+    const loads = loadsOf(panel);
+    const middle = Math.sqrt(loads[0] * loads[loads.length - 1]);
     const rules = panel.spans.map((span, place) => ({
       xAxis: span.value,
       lineStyle: { color: QUIET, type: "dashed" },
@@ -94,6 +97,13 @@
         yAxis: panel.limit.value,
         lineStyle: { color: BAD, type: "dashed" },
         label: Object.assign({}, label, { formatter: () => panel.limit.text, position: "insideStartTop", color: BAD }),
+      });
+    }
+    if (panel.ceiling) {
+      rules.push({
+        yAxis: panel.ceiling.value,
+        lineStyle: { color: QUIET, type: "dashed" },
+        label: Object.assign({}, label, { formatter: () => panel.ceiling.text, position: "insideStartTop", color: QUIET }),
       });
     }
     return drawnAs({
@@ -162,10 +172,11 @@
         axisLabel: { color: QUIET, showMaxLabel: false },
       });
     }
+    const loads = loadsOf(panel);
     return Object.assign(shared, {
-      type: "log", logBase: 2, min: data.loads[0] * 0.84, max: data.loads[data.loads.length - 1] * 1.19, name: data.x,
-      axisTick: { customValues: data.loads, lineStyle: { color: RULE } },
-      axisLabel: { customValues: data.loads, color: QUIET, hideOverlap: true, formatter: (value) => String(value) },
+      type: "log", logBase: 2, min: loads[0] * 0.84, max: loads[loads.length - 1] * 1.19, name: data.x,
+      axisTick: { customValues: loads, lineStyle: { color: RULE } },
+      axisLabel: { customValues: loads, color: QUIET, hideOverlap: true, formatter: (value) => String(value) },
       splitLine: { show: false },
     });
   }
@@ -177,12 +188,16 @@
     const reach = (point) => point.valid && point.high !== null ? Math.min(point.high, point.value * 2) : 0;
     let top = Math.max(0, ...points.map((point) => Math.max(point.value * 1.1, reach(point))));
     if (panel.limit !== null && panel.limit.value < 2 * top) top = Math.max(top, panel.limit.value * 1.1);
+    if (panel.ceiling) top = Math.max(top, panel.ceiling.value * 1.1);
     if (top === 0) return 1;
     const unit = Math.pow(10, Math.floor(Math.log10(top)));
     return [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((step) => step * unit).find((round) => round >= top * 0.999);
   }
 
   function yAxis(panel, at) {
+    if (panel.logarithmic) {
+      return Object.assign({ gridIndex: at, type: "log" }, LINES, { axisLabel: { color: QUIET, formatter: short } });
+    }
     const top = { load: highest, time: () => undefined, shares: () => 1 }[panel.kind](panel);
     const label = { color: QUIET, formatter: panel.percent ? percent : short };
     return Object.assign({ gridIndex: at, type: "value", min: 0, max: top }, LINES, { axisLabel: label });

@@ -1,0 +1,104 @@
+"""The load generator's own ceiling, as `loadstair calibrate` found it on the machine of the run, against its steps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from loadstair.analysis.estimate import Finding
+from loadstair.analysis.pool import LoadStep
+from loadstair.analysis.step import VisitStep
+from loadstair.samples.calibration import Calibration
+from loadstair.samples.runrecord import RunRecord
+from loadstair.units import NS_PER_MS
+
+NEAR_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """Of all workers of the run together."""
+
+    calibration: Calibration
+    workers: int
+    """That count: no more than the machine has cores. Where steps had different numbers, the fewest."""
+
+    @property
+    def chunks_per_s(self) -> float:
+        return self.calibration.chunks_per_s * self.workers
+
+    @property
+    def requests_per_s(self) -> float:
+        return self.calibration.requests_per_s * self.workers
+
+
+def run_ceiling(run: RunRecord) -> Ceiling | None:
+    """None without a calibration, or without a step."""
+    counts = [len(step.workers) for visit in run.visits for step in visit.steps if step.workers]
+    if run.calibration is None or not counts:
+        return None
+    return Ceiling(calibration=run.calibration, workers=min(*counts, run.calibration.cores))
+
+
+def judge_against(ceiling: Ceiling | None, step: VisitStep) -> Iterator[Finding]:
+    """A warning: stamps of the kernel stay true, but nobody has checked that at such a rate."""
+    if ceiling is None:
+        return
+    for rate, most, what in _rates(ceiling, step):
+        if rate > most:
+            yield Finding.warning(
+                f"generator.ceiling.{what.split()[-1]}",
+                f"{rate:,.0f} {what}/s are beyond the {most:,.0f} that {_who(ceiling)} carried in "
+                "`loadstair calibrate`: add workers or hosts",
+            )
+
+
+def near_ceiling(ceiling: Ceiling | None, topologies: Mapping[str, Sequence[LoadStep]]) -> tuple[Finding, ...]:
+    """Of the whole run: where the generator was not beyond its ceiling, but near it."""
+    if ceiling is None:
+        return ()
+    near = []
+    for name, steps in topologies.items():
+        loads = [step.load for step in steps if any(_is_near(ceiling, one) for one in step.pooled)]
+        if loads:
+            near.append(f"{name} at {', '.join(f'{load:g}' for load in loads)}")
+    if not near:
+        return ()
+    where = "; ".join(near)
+    message = f"the load generator was above {NEAR_SHARE:.0%} of its ceiling: {where}; add workers to go higher"
+    return (Finding.info("generator.near_ceiling", message),)
+
+
+def ceiling_values(ceiling: Ceiling | None) -> dict[str, object] | None:
+    """For summary.json. Times in ms are the p99 of the absolute error at the ceiling; null where unknown."""
+    if ceiling is None:
+        return None
+    calibration = ceiling.calibration
+    at = calibration.ceiling
+    return {
+        "ceiling_tokens_per_s": ceiling.chunks_per_s,
+        "ceiling_requests_per_s": ceiling.requests_per_s,
+        "ceiling_tokens_per_s_per_worker": calibration.chunks_per_s,
+        "ceiling_requests_per_s_per_worker": calibration.requests_per_s,
+        "workers": ceiling.workers,
+        "ttft_error_ms_p99": None if at.ttft is None else at.ttft.error.p99_ns / NS_PER_MS,
+        "itl_error_ms_p99": None if at.itl is None else at.itl.error.p99_ns / NS_PER_MS,
+        "date": calibration.started,
+        "ground_truth": str(calibration.ground_truth),
+        "lower_bound": calibration.lower_bound,
+    }
+
+
+def _rates(ceiling: Ceiling, step: VisitStep) -> tuple[tuple[float, float, str], ...]:
+    """(measured, ceiling, what)."""
+    chunks_per_s = step.tokens.n / step.window.duration_s
+    return (
+        (chunks_per_s, ceiling.chunks_per_s, "token chunks"),
+        (step.completions.mean, ceiling.requests_per_s, "requests"),
+    )
+
+
+def _is_near(ceiling: Ceiling, step: VisitStep) -> bool:
+    return any(NEAR_SHARE * most < rate <= most for rate, most, _ in _rates(ceiling, step))
+
+
+def _who(ceiling: Ceiling) -> str:
+    return "one worker" if ceiling.workers == 1 else f"{ceiling.workers} workers"

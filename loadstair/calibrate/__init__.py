@@ -1,0 +1,1 @@
+"""What this machine's load generator can do, and how true its times are, against a server that knows."""

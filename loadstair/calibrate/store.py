@@ -1,0 +1,109 @@
+"""Where a machine's calibration is kept, and whether it is this machine's.
+
+$XDG_STATE_HOME/loadstair/ (by default ~/.local/state/loadstair/): calibration.json, and calibration.html, its plot.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from loadstair.errors import StorageError, UsageError
+from loadstair.samples.calibration import CALIBRATION_SCHEMA, Calibration
+from loadstair.samples.run_folder import replacing
+
+STATE_VARIABLE = "XDG_STATE_HOME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a run may use. At most one of the two is there."""
+
+    calibration: Calibration | None
+    warning: str | None
+    """One line: a calibration is kept but cannot be used, and why."""
+
+
+class Store:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "calibration.json"
+        self.page_path = folder / "calibration.html"
+
+    @classmethod
+    def of_user(cls, environment: Mapping[str, str] = os.environ) -> "Store":
+        """A relative $XDG_STATE_HOME is ignored, as the XDG base directory specification wants it."""
+        given = Path(environment.get(STATE_VARIABLE, ""))
+        state = given if given.is_absolute() else Path.home() / ".local" / "state"
+        return cls(state / "loadstair")
+
+    def prepare(self) -> None:
+        """Makes the folder; raises UsageError if nothing can be kept there. For before minutes are spent."""
+        probe = self.folder / f".writable-{os.getpid()}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder}: a calibration cannot be kept there: {error.strerror}; "
+                f"set {STATE_VARIABLE} to a folder that can be written"
+            ) from error
+
+    def write(self, calibration: Calibration, page: str) -> None:
+        """Both files whole, or as they were before. Raises StorageError."""
+        self._write(self.page_path, page)
+        values = {"schema": CALIBRATION_SCHEMA} | dataclasses.asdict(calibration)
+        self._write(self.path, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _write(self, path: Path, text: str) -> None:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> Calibration | None:
+        """None where none was ever kept. Raises StorageError for a file that this version cannot read."""
+        try:
+            raw = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise StorageError(f"{self.path}: damaged: it is no JSON") from error
+        schema = raw.pop("schema", None) if isinstance(raw, dict) else None
+        if schema != CALIBRATION_SCHEMA:
+            raise StorageError(f"{self.path}: schema {schema!r}; this version reads {CALIBRATION_SCHEMA}")
+        try:
+            return TypeAdapter(Calibration).validate_python(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StorageError(f"{self.path}: damaged: {where}: {first['msg']}") from error
+
+
+def kept_for(machine: Mapping[str, str | int], store: Store) -> Kept:
+    """The calibration of exactly this machine. Whatever is wrong with the file is no reason not to measure."""
+    again = "`loadstair calibrate` makes a new one"
+    try:
+        calibration = store.read()
+    except StorageError as error:
+        return Kept(calibration=None, warning=f"the calibration is not used: {error}; {again}")
+    if calibration is None or calibration.machine == machine:
+        return Kept(calibration=calibration, warning=None)
+    return Kept(
+        calibration=None,
+        warning=f"the calibration is not used, it was made with another {_difference(calibration, machine)}; {again}",
+    )
+
+
+def _difference(calibration: Calibration, machine: Mapping[str, str | int]) -> str:
+    """`cores (8, now 2) and kernel (6.1, now 6.18)`."""
+    before = calibration.machine
+    names = [name for name in {**before, **machine} if before.get(name) != machine.get(name)]
+    return " and ".join(f"{name} ({before.get(name, 'none')}, now {machine.get(name, 'none')})" for name in names)
