@@ -206,6 +206,9 @@ def measured(peer: Peer, program: str, streams: int, options: argparse.Namespace
             print(f"{peer.name} left no report ({error!r}); the end of its log:\n    {end}", file=sys.stderr)
             return row
     middle = [look for look in looks if round_tokens <= look.tokens <= MIDDLE_SHARE * round_tokens * rounds]
+    if len(middle) < 2 or middle[-1].tokens == middle[0].tokens:
+        print(f"{peer.name}: too short to tell its rate", file=sys.stderr)
+        return row
     tokens, cpu_s = middle[-1].tokens - middle[0].tokens, middle[-1].cpu_s - middle[0].cpu_s
     rates = {"tokens_per_s": tokens / (middle[-1].at_s - middle[0].at_s), "cpu_us_a_token": cpu_s / tokens * 1e6}
     return {**row, **rates, "told": asdict(told), "truth": asdict(truth)}

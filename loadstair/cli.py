@@ -85,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
         _calibrate,
     )
     calibrate.add_argument(
-        "--users", type=int, nargs="+", metavar="N", help="the levels to try, rising; by default up to 2048"
+        "--users",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the levels to try for token chunks, rising; by default up to 2048 (those for requests stay as they are)",
     )
     calibrate.add_argument("--quick", action="store_true", help="fewer and shorter levels: about 40 s")
     calibrate.add_argument("--json", action="store_true", help="print what is kept, and no progress")

@@ -67,16 +67,20 @@ def near_ceiling(ceiling: Ceiling | None, topologies: Mapping[str, Sequence[Load
     return (Finding.info("generator.near_ceiling", message),)
 
 
-def ceiling_values(ceiling: Ceiling | None) -> dict[str, object] | None:
-    """For summary.json. Times in ms are the p99 of the absolute error at the ceiling; null where unknown."""
+def ceiling_values(ceiling: Ceiling | None, topologies: Mapping[str, Sequence[LoadStep]]) -> dict[str, object] | None:
+    """For summary.json. Times in ms are the p99 of the absolute error at the ceiling; null where unknown.
+
+    `ceiling_tokens_per_s`: with as many tokens in a chunk as this run had.
+    """
     if ceiling is None:
         return None
     calibration = ceiling.calibration
     at = calibration.ceiling
     return {
-        "ceiling_tokens_per_s": ceiling.chunks_per_s,
+        "ceiling_chunks_per_s": ceiling.chunks_per_s,
+        "ceiling_tokens_per_s": ceiling.chunks_per_s * _tokens_per_chunk(topologies),
         "ceiling_requests_per_s": ceiling.requests_per_s,
-        "ceiling_tokens_per_s_per_worker": calibration.chunks_per_s,
+        "ceiling_chunks_per_s_per_worker": calibration.chunks_per_s,
         "ceiling_requests_per_s_per_worker": calibration.requests_per_s,
         "workers": ceiling.workers,
         "ttft_error_ms_p99": None if at.ttft is None else at.ttft.error.p99_ns / NS_PER_MS,
@@ -85,6 +89,14 @@ def ceiling_values(ceiling: Ceiling | None) -> dict[str, object] | None:
         "ground_truth": str(calibration.ground_truth),
         "lower_bound": calibration.lower_bound,
     }
+
+
+def _tokens_per_chunk(topologies: Mapping[str, Sequence[LoadStep]]) -> float:
+    """1 where no token came."""
+    visits = [one for steps in topologies.values() for step in steps for one in step.pooled]
+    chunks = sum(one.tokens.n for one in visits)
+    tokens = sum(one.tokens.mean * one.window.duration_s for one in visits)
+    return tokens / chunks if chunks else 1.0
 
 
 def _rates(ceiling: Ceiling, step: VisitStep) -> tuple[tuple[float, float, str], ...]:

@@ -127,7 +127,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "seed": run.seed,
         "mode": str(summary.mode),
         "workload": workload_values(summary.workload),
-        "generator": ceiling_values(summary.ceiling),
+        "generator": ceiling_values(summary.ceiling, {name: one.steps for name, one in summary.topologies.items()}),
         "advice": summary.advice,
         "topologies": {
             name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus)}

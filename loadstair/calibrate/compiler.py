@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from loadstair.calibrate.xdg import base_folder
 from loadstair.errors import LoadstairError
 
 NATIVE: Final = Path(__file__).parent / "native"
@@ -31,20 +32,26 @@ def built(source: str | Path) -> Path | None:
         return None
     path = NATIVE / source
     program = cache_folder(os.environ) / f"{path.stem}-{_fingerprint(path)}"
-    if not program.exists():
+    if not _is_there(program):
         _compile(compiler, path, program)
     return program
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """As the XDG base directory specification has it: a relative $XDG_CACHE_HOME counts as none."""
-    base = Path(environment.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "loadstair"
+    return base_folder(environment, "XDG_CACHE_HOME", ".cache") / "loadstair"
+
+
+def _is_there(program: Path) -> bool:
+    """False for one in a folder that may not be looked into: making it there tells why."""
+    try:
+        return program.exists()
+    except OSError:
+        return False
 
 
 def _fingerprint(source: Path) -> str:
-    """Of everything that goes into the program: the file, all headers, the flags, the machine."""
-    digest = hashlib.sha256(" ".join((*FLAGS[:-1], *LIBRARIES, platform.machine())).encode())
+    """Of everything that goes into the program: the file, all headers, the flags, the machine and its C library."""
+    digest = hashlib.sha256(" ".join((*FLAGS[:-1], *LIBRARIES, platform.machine(), *platform.libc_ver())).encode())
     for path in (source, *sorted(NATIVE.glob("*.h"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -57,7 +64,10 @@ def _compile(compiler: str, source: Path, program: Path) -> None:
         handle, name = tempfile.mkstemp(prefix=f"{program.name}.", dir=program.parent)
         os.close(handle)
     except OSError as error:
-        raise LoadstairError(f"{program.parent}: cannot keep a compiled program here: {error.strerror}") from error
+        raise LoadstairError(
+            f"{program.parent}: cannot keep a compiled program here: {error.strerror}; "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
     unfinished = Path(name)
     try:
         command = [compiler, *FLAGS, "-o", name, str(source), *LIBRARIES]

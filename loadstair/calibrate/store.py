@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from loadstair.calibrate.xdg import base_folder
 from loadstair.errors import StorageError, UsageError
 from loadstair.samples.calibration import CALIBRATION_SCHEMA, Calibration
 from loadstair.samples.run_folder import replacing
@@ -36,10 +37,7 @@ class Store:
 
     @classmethod
     def of_user(cls, environment: Mapping[str, str] = os.environ) -> "Store":
-        """A relative $XDG_STATE_HOME is ignored, as the XDG base directory specification wants it."""
-        given = Path(environment.get(STATE_VARIABLE, ""))
-        state = given if given.is_absolute() else Path.home() / ".local" / "state"
-        return cls(state / "loadstair")
+        return cls(base_folder(environment, STATE_VARIABLE, ".local/state") / "loadstair")
 
     def prepare(self) -> None:
         """Makes the folder; raises UsageError if nothing can be kept there. For before minutes are spent."""
@@ -74,7 +72,7 @@ class Store:
             return None
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(f"{self.path}: damaged: it is no JSON") from error
         schema = raw.pop("schema", None) if isinstance(raw, dict) else None
         if schema != CALIBRATION_SCHEMA:

@@ -112,7 +112,7 @@ def judged_level(
     offered = _offered_per_s(answers, schedule, record.load)
     late = None if schedule is None else _server_late_ns_p99(answers, schedule)
     window_s = s_from_ns(record.hold_end_ns - record.hold_start_ns)
-    why = _failures(level) + _shortfalls(level, offered, window_s) + _send_times(answers)
+    why = _failures(level) + _clock(held) + _shortfalls(level, offered, window_s) + _send_times(answers)
     if why and late is not None and late > SERVER_LATE_NS_TOLD:
         why.append(f"the ground truth itself was {late / NS_PER_MS:.1f} ms late (p99)")
     level = replace(level, offered_chunks_per_s=offered, server_late_ns_p99=late)
@@ -191,6 +191,10 @@ def _failures(level: CalibrationLevel) -> list[str]:
     if level.failed:
         return [f"{level.failed} of {level.failed + level.requests} requests failed, or lost chunks"]
     return [] if level.requests else ["no request ended"]
+
+
+def _clock(held: Samples) -> list[str]:
+    return ["the wall clock was stepped meanwhile"] if held.requests["clock_step"].any() else []
 
 
 def _send_times(answers: Answers) -> list[str]:

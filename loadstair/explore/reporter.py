@@ -78,7 +78,7 @@ class Reporter:
         if self._recorder is not None:
             if not self._recorder.flush(Deadline.after_s(RESET_S)):
                 logger.warning("some responses that ended before the reset are counted after it")
-            self._parse_under_way(self._recorder)
+            self._recorder.parse_under_way()
         if epoch <= self._epoch:
             return  # a later reset was quicker
         self._epoch = epoch
@@ -104,18 +104,11 @@ class Reporter:
         while True:
             try:
                 if self._recorder is not None:
-                    self._parse_under_way(self._recorder)
+                    self._recorder.parse_under_way()
                 self.report()
             except Exception:
                 logger.exception("reporting to the master")
             gevent.sleep(PERIOD_S)
-
-    def _parse_under_way(self, recorder: Recorder) -> None:
-        """A response that breaks the parser gets its record when it ends: neither a report nor a reset fails by it."""
-        try:
-            recorder.parse_under_way()
-        except Exception:
-            logger.exception("parsing what is under way")
 
     def report(self, *, final: bool = False) -> bool:
         """False if the master could not be told; what it does not know is kept for the next time."""

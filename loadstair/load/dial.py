@@ -1,6 +1,7 @@
 """Sets connections up: the name's addresses, TCP, TLS; each timed by itself, all of it within one limit."""
 
 import ipaddress
+import itertools
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -39,7 +40,8 @@ class DialTimeoutError(DialError):
 
 
 class Dialer:
-    """A name is looked up once; its addresses are tried in order, at every connection."""
+    """A name is looked up once. Connections take turns at its addresses: behind one name may stand several servers,
+    and all of the load must not go to the first. The others are tried where one does not answer."""
 
     def __init__(
         self, *, limit_s: float, tls: ssl.SSLContext | None, look_up: Callable[[Origin], LookedUp] | None = None
@@ -49,6 +51,9 @@ class Dialer:
         self._tls = tls
         self._look_up = look_up or _look_up
         self._lookups: dict[Origin, gevent.Greenlet[..., LookedUp]] = {}
+        self._turns = itertools.count()
+        self._families: dict[Origin, int] = {}
+        """In which a connection came about: where a host has addresses of both, often only one is served."""
 
     def dial(self, origin: Origin, exchange: Exchange) -> Connection:
         """Fills the exchange's set-up times, as far as it gets. Raises DialError."""
@@ -60,8 +65,9 @@ class Dialer:
             addresses = self._addresses(origin, exchange)
             stage = "no connection"
             began_ns = monotonic_ns()
-            sock = open_socket(addresses, deadline)
+            sock = open_socket(self._in_turn(origin, addresses), deadline)
             exchange.connect_ns = monotonic_ns() - began_ns
+            self._families[origin] = sock.family
             stage = "no TLS handshake"
             wire = PlainConnection(sock)
             return self._secured(wire, origin.host, exchange) if origin.scheme == "https" else wire
@@ -91,6 +97,14 @@ class Dialer:
                 del self._lookups[origin]
             raise DialError(f"{origin.host}: the name cannot be resolved: {mistake}")
         return addresses
+
+    def _in_turn(self, origin: Origin, addresses: Sequence[Address]) -> list[Address]:
+        """The resolver's order counts until a connection has come about."""
+        family = self._families.get(origin)
+        served = [address for address in addresses if address[0] == family]
+        others = [address for address in addresses if address[0] != family]
+        turn = next(self._turns) % max(1, len(served))
+        return [*served[turn:], *served[:turn], *others]
 
     def _secured(self, wire: PlainConnection, host: str, exchange: Exchange) -> TlsConnection:
         """Closes the connection if that fails."""

@@ -35,8 +35,8 @@ reads late, which is seen, instead of filling its memory, which would end it."""
 FLUSH_LOOK_S: Final = 0.005
 BETWEEN_SLICES_S: Final = 0.001
 """A timer, not `sleep(0)`: that one runs the other greenlets without looking at the sockets."""
-UNPARSED_BYTES_MAX: Final = 16 * 1024
-"""Some 80 tokens. A stream that ends before it has so many is parsed at its end, in one go."""
+UNPARSED_BYTES_MAX: Final = 8 * 1024
+"""Some 40 tokens. A stream that ends before it has so many is parsed at its end, in one go."""
 LONG_STREAMS_S: Final = 0.25
 BATCH_RECORDS: Final = 200
 BATCH_S: Final = 0.5
@@ -77,6 +77,8 @@ class Recorder:
         """Each with the monotonic time when it ended."""
         self._parsers: dict[Attempt, StreamParser] = {}
         """Of streams whose parsing has begun, until they are recorded."""
+        self._broken: dict[Attempt, Exception] = {}
+        """Those whose parser failed while they were under way."""
         self._rows: list[list[Any]] = []
         self.batches = 0
         """Sent so far."""
@@ -135,18 +137,28 @@ class Recorder:
             self.parse_under_way(bytes_min=UNPARSED_BYTES_MAX)
 
     def parse_under_way(self, *, bytes_min: int = 0) -> None:
-        """Parses the streams that are under way as far as they have come, if so many bytes of them are unparsed."""
+        """Parses the streams that are under way as far as they have come, if so many bytes of them are unparsed.
+
+        One that breaks the parser gets its record when it ends, and hinders none of the others.
+        """
         for attempt in list(self._under_way):
-            if len(attempt.exchange.body) < bytes_min:
+            if len(attempt.exchange.body) < bytes_min or attempt in self._broken:
                 continue
-            # Between two slices others may have ended and been recorded: a parser made for one would stay for good.
-            parser = self._parser(attempt) if attempt in self._under_way else None
-            while parser is not None and attempt in self._under_way:
-                before = parser.work
-                caught_up = parser.advance(self._budget, complete=False)
-                self._spend(parser.work - before)
-                if caught_up:
-                    break
+            try:
+                self._catch_up(attempt)
+            except Exception as error:
+                logger.exception("parsing request %s", attempt.exchange.request_id)
+                self._broken[attempt] = error  # raised again when it is recorded: its parser has lost an event
+
+    def _catch_up(self, attempt: Attempt) -> None:
+        # Between two slices others may have ended and been recorded: a parser made for one would stay for good.
+        parser = self._parser(attempt) if attempt in self._under_way else None
+        while parser is not None and attempt in self._under_way:
+            before = parser.work
+            caught_up = parser.advance(self._budget, complete=False)
+            self._spend(parser.work - before)
+            if caught_up:
+                break
 
     def tokens_unrecorded(self) -> int:
         """Tokens of requests that have no record yet, as far as they were parsed."""
@@ -160,10 +172,13 @@ class Recorder:
             row = packed_row(record)
         except Exception as error:
             logger.exception("recording request %s", attempt.exchange.request_id)
-            failure = Failure(Outcome.MALFORMED, f"the response could not be parsed: {type(error).__name__}")
+            failure = over.failure or Failure(
+                Outcome.MALFORMED, f"the response could not be parsed: {type(error).__name__}"
+            )
             record = self._sample(replace(over, failure=failure), None)
             row = packed_row(record)
         self._parsers.pop(attempt, None)
+        self._broken.pop(attempt, None)
         self._tell(record, attempt)
         self._count(record)
         self._recorded += 1
@@ -180,6 +195,8 @@ class Recorder:
 
     def _timeline(self, attempt: Attempt) -> Timeline | None:
         self._spend(WORK_PER_RECORD)
+        if attempt in self._broken:
+            raise self._broken[attempt]
         parser = self._parser(attempt)
         if parser is None:
             return None

@@ -52,10 +52,10 @@ class ResponseParser(HTTPResponse):
         value = self.get(name)
         return ", ".join(value) if isinstance(value, list) else value
 
-    def decoded_headers(self) -> list[tuple[str, str]]:
-        """Those that are true of the body as it is handed over."""
+    def decoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """Those that are true of the body as it is handed over, as they came: they need not be ASCII."""
         return [
-            (name, value)
+            (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
             for name, value in self.items()
             if self._decoder is None or name.lower() not in ("content-encoding", "content-length")
         ]

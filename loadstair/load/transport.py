@@ -247,6 +247,7 @@ class StampedTransport(httpx2.BaseTransport):
         if connection is not None:
             with contextlib.suppress(_SilentCloseError):
                 return self._fly(connection, origin, exchange, request, message, reused=True)
+            exchange.sent_ns = None  # to nobody
         connection = self._connect(origin, exchange, request)
         return self._fly(connection, origin, exchange, request, message, reused=False)
 

@@ -6,8 +6,8 @@ from typing import Any
 from loadstair.report import view
 
 NOT_CALIBRATED = (
-    "How much the load generator itself can carry on its machine is not known: `loadstair calibrate` had not been run "
-    "there."
+    "How much the load generator itself can carry on its machine is not known: there was no calibration that fits it "
+    "(`loadstair calibrate` makes one)."
 )
 
 
@@ -17,7 +17,7 @@ def generator_words(generator: Mapping[str, Any] | None) -> str:
         return NOT_CALIBRATED
     workers = generator["workers"]
     rates = (
-        f"{view.digits(generator['ceiling_tokens_per_s_per_worker'])} token chunks/s and "
+        f"{view.digits(generator['ceiling_chunks_per_s_per_worker'])} token chunks/s and "
         f"{view.digits(generator['ceiling_requests_per_s_per_worker'])} requests/s"
     )
     all_of_them = f"; the {workers} of this run {workers} times that" if workers > 1 else ""

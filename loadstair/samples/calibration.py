@@ -3,6 +3,7 @@
 Kept as calibration.json; every run on the same machine copies it into its run.json. All times are ns.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -96,6 +97,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if not any(level.held for level in self.levels):
             raise ValueError("a calibration in which no level held has no ceiling")
+        if not all(math.isfinite(rate) and rate >= 0 for rate in (self.chunks_per_s, self.requests_per_s)):
+            raise ValueError("a rate must be a number from 0 on")
         if not isinstance(self.machine.get("cores"), int):
             raise ValueError("machine.cores must be a whole number")
 

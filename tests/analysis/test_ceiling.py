@@ -60,9 +60,10 @@ def test_far_below_the_ceiling_there_is_nothing_to_say() -> None:
 def test_the_summary_tells_the_ceiling_of_all_workers_and_of_one() -> None:
     values = summary_json(summary_with(chunks_per_s=25_600, requests_per_s=2000))["generator"]
     assert values == {
-        "ceiling_tokens_per_s": 51_200,  # 2 workers
+        "ceiling_chunks_per_s": 51_200,  # 2 workers
+        "ceiling_tokens_per_s": 51_200,
         "ceiling_requests_per_s": 4000,
-        "ceiling_tokens_per_s_per_worker": 25_600,
+        "ceiling_chunks_per_s_per_worker": 25_600,
         "ceiling_requests_per_s_per_worker": 2000,
         "workers": 2,
         "ttft_error_ms_p99": pytest.approx(0.08),

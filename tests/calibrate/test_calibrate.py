@@ -12,7 +12,9 @@ import pytest
 from loadstair.calibrate.staircase import effort
 from loadstair.calibrate.store import Store
 from tests.calibrate.values import calibration
-from tests.cli import end_of, loadstair, run_folder, simulated, started, write_plan
+from tests.cli import Ended, end_of, loadstair, run_folder, simulated, started, write_plan
+
+TRIES = 3
 
 
 @pytest.fixture
@@ -66,10 +68,19 @@ def test_a_compiler_that_fails_is_told_in_one_line(
     assert not (state / "calibration.json").exists()
 
 
+def calibrated(*options: str) -> Ended:
+    """On a machine that is busy no level may hold, which is said: then once more, and once more."""
+    for _ in range(TRIES):
+        ended = loadstair("calibrate", *options)
+        if "no level held" not in ended.err:
+            break
+    assert ended.code == 0, ended.out + ended.err
+    return ended
+
+
 @pytest.mark.slow
 def test_what_it_finds_is_kept_and_told_in_the_report_of_the_next_run(state: Path, tmp_path: Path) -> None:
-    ended = loadstair("calibrate", "--quick", "--users", "8")
-    assert ended.code == 0, ended.out + ended.err
+    ended = calibrated("--quick", "--users", "8")
     assert ended.left_running == []
     assert "ceiling of one worker" in ended.out
     assert (state / "calibration.html").read_text().startswith("<!doctype html>")
@@ -84,7 +95,7 @@ def test_what_it_finds_is_kept_and_told_in_the_report_of_the_next_run(state: Pat
     folder = run_folder(tmp_path / "out")
     assert json.loads((folder / "run.json").read_text())["calibration"]["chunks_per_s"] == best
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["generator"]["ceiling_tokens_per_s_per_worker"] == best
+    assert summary["generator"]["ceiling_chunks_per_s_per_worker"] == best
     (step,) = summary["topologies"]["one"]["steps"]
     assert "generator.ceiling.chunks" in [finding["id"] for finding in step["warnings"]]  # 16 users, 10 ms a token
     assert "The load generator&#39;s ceiling: one worker process carried" in (folder / "report.html").read_text()
@@ -122,8 +133,7 @@ def test_without_a_c_compiler_the_simulated_engine_is_the_truth_and_it_says_so(
     tools.mkdir()
     monkeypatch.setenv("PATH", str(tools))
     assert shutil.which("cc") is None
-    ended = loadstair("calibrate", "--quick", "--users", "8", "--json")
-    assert ended.code == 0, ended.out + ended.err
+    ended = calibrated("--quick", "--users", "8", "--json")
     values = json.loads(ended.out)
     assert values == kept(state)
     assert values["ground_truth"] == "simulated"

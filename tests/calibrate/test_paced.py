@@ -235,6 +235,14 @@ def test_a_program_is_compiled_once_and_a_mistake_in_it_told_in_a_line(
     assert [path.name for path in cache_folder({"XDG_CACHE_HOME": str(tmp_path / "cache")}).iterdir()] == [program.name]
 
 
+def test_a_cache_folder_that_cannot_be_looked_into_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("long" * 100)))  # 255 bytes is the most that a name can have
+    with pytest.raises(LoadstairError, match="cannot keep a compiled program here: File name too long"):
+        built("paced_server.c")
+
+
 def test_without_a_compiler_there_is_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path("/nowhere")))
     assert shutil.which("cc") is None

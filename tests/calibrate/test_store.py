@@ -1,6 +1,9 @@
 """Where a calibration is kept, and when it is used."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from loadstair.calibrate.machine import cpu_model, machine
 from loadstair.calibrate.store import Store, kept_for
 from loadstair.errors import StorageError, UsageError
 from tests.calibrate.values import MACHINE, calibration, level
+
+UNKNOWN_USER = 12345
 
 
 def test_what_is_kept_is_read_back_the_same(tmp_path: Path) -> None:
@@ -42,6 +47,7 @@ def test_another_machines_is_not_used_and_the_line_says_what_differs(tmp_path: P
         ("[]", "schema None"),
         ('{"schema": 99}', "schema 99; this version reads 1"),
         ('{"schema": 1, "started": 3}', "damaged: started"),
+        ("[" * 100_000, "no JSON"),
     ],
 )
 def test_a_damaged_file_is_a_line_of_warning(tmp_path: Path, text: str, words: str) -> None:
@@ -62,6 +68,27 @@ def test_a_kept_file_in_which_no_level_held_is_damaged(tmp_path: Path) -> None:
     store.path.write_text(json.dumps(values))
     with pytest.raises(StorageError, match="no level held"):
         store.read()
+
+
+@pytest.mark.parametrize("rate", ["NaN", "Infinity", "-1.0"])
+def test_a_ceiling_that_is_no_rate_is_damaged(tmp_path: Path, rate: str) -> None:
+    store = Store(tmp_path)
+    store.write(calibration(), "")
+    store.path.write_text(
+        store.path.read_text().replace('"chunks_per_s": 25600.0,\n "req', f'"chunks_per_s": {rate},\n "req')
+    )
+    with pytest.raises(StorageError, match="a rate must be a number from 0 on"):
+        store.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user whom nobody knows")
+def test_a_user_without_a_home_folder_has_no_calibration_and_can_measure() -> None:
+    code = (
+        "import os; from loadstair.calibrate.store import Store, kept_for; "
+        f"os.setuid({UNKNOWN_USER}); print(kept_for({{}}, Store.of_user()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], env={}, capture_output=True, text=True, check=False)
+    assert ended.stdout == "Kept(calibration=None, warning=None)\n", ended.stderr
 
 
 def test_the_folder_is_the_users_state_folder() -> None:

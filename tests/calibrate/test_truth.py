@@ -148,3 +148,11 @@ def test_without_a_schedule_the_servers_own_time_says_what_it_offered() -> None:
 def test_a_level_without_a_request_does_not_hold() -> None:
     level = judged([], {})
     assert (level.held, level.why, level.ttft) == (False, "no request ended", None)
+
+
+def test_a_stepped_clock_is_named_as_the_cause() -> None:
+    rows, ledger = load_of(USERS)
+    last = next(index for index in reversed(range(len(rows))) if rows[index].phase is Phase.HOLD)
+    rows[last] = replace(rows[last], clock_step=True)
+    level = judged(rows, ledger)
+    assert (level.held, level.why) == (False, "the wall clock was stepped meanwhile")

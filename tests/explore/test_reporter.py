@@ -31,7 +31,7 @@ def test_of_two_resets_the_later_one_counts_whichever_is_done_first() -> None:
 def test_a_response_that_breaks_the_parser_stops_no_reset() -> None:
     shown, log = scene("broken")
     assert shown == {"heard": ["w"]}
-    assert "parsing what is under way" in log
+    assert "parsing request" in log
 
 
 def test_a_test_that_the_master_did_not_announce_measures_nothing_and_says_so() -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["loadstair.load.sse", "loadstair.load.chunks", "loadstair.load.timeline"]):
+with atheris.instrument_imports(
+    include=["loadstair.load.sse", "loadstair.load.alike", "loadstair.load.chunks", "loadstair.load.timeline"]
+):
     from tests.fuzz.invariants import check
 from tests.fuzz.seeds import seeds
 

@@ -40,6 +40,22 @@ def test_the_next_address_of_a_name_is_tried_when_one_cannot_be_reached(port: in
     dialer.close()
 
 
+def test_connections_take_turns_at_the_addresses_of_a_name() -> None:
+    hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        found: list[Address] = [(socket.AF_INET, socket.SOCK_STREAM, 0, (host, port)) for host in hosts]
+        dialer = Dialer(limit_s=5, tls=None, look_up=lambda _: (found, None))
+        reached = []
+        for number in range(6):
+            dialer.dial(Origin("http", "many.test", port), Exchange(str(number))).close()
+            connection, _ = server.accept()
+            reached.append(connection.getsockname()[0])
+            connection.close()
+        dialer.close()
+    assert sorted(reached) == sorted(hosts * 2)
+
+
 def test_requests_that_begin_together_share_one_look_up_and_later_ones_wait_for_none(port: int) -> None:
     asked = []
 

@@ -86,6 +86,21 @@ def test_a_stream_under_way_is_parsed_once_and_its_tokens_are_known_before_it_en
     assert kept.seen[0].arrivals == growing.exchange.kernel_ns
 
 
+def test_a_stream_under_way_that_breaks_the_parser_is_left_alone_until_it_ends_and_the_others_are_parsed() -> None:
+    kept = Kept()
+    broken, whole = attempt(0, stamped_bytes=0), attempt(1, stamped_bytes=len(DONE))
+    for each in (broken, whole):
+        kept.recorder.start(each)
+    for _ in range(2):
+        kept.recorder.parse_under_way()
+        assert kept.recorder.tokens_unrecorded() == 1
+    for each in (broken, whole):
+        kept.recorder.end(Ended(attempt=each, failure=None, end_ns=now_ns(), clock_step=False))
+    assert kept.recorder.flush(Deadline.after_s(20.0))
+    kept.recorder.close()
+    assert [row["outcome"] for row in kept.rows] == ["malformed", "ok"]
+
+
 def test_what_ends_while_another_is_parsed_leaves_nothing_behind() -> None:
     kept = Kept()
     long = attempt(0, stamped_bytes=0)

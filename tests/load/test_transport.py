@@ -12,6 +12,7 @@ from loadstair.fetch import fetch
 from tests.load.probe import Rows, outcomes, run_probe
 
 ODD = [
+    "foreign-header",
     "gzip-members",
     "deflate",
     "raw-deflate",
@@ -111,7 +112,18 @@ def errors(rows: Rows, name: str) -> set[str | None]:
 
 @pytest.mark.parametrize(
     "script",
-    ["gzip", "gzip-members", "deflate", "raw-deflate", "http-1.0", "closing", "surplus", "surplus-garbage", "trailers"],
+    [
+        "foreign-header",
+        "gzip",
+        "gzip-members",
+        "deflate",
+        "raw-deflate",
+        "http-1.0",
+        "closing",
+        "surplus",
+        "surplus-garbage",
+        "trailers",
+    ],
 )
 def test_an_answer_is_read_whatever_its_form(rows: Rows, script: str) -> None:
     assert outcomes(rows, script) == {("ok", 200)}

@@ -19,7 +19,8 @@ def generator(tokens_per_s: float, **changes: object) -> dict[str, Any]:
     return {
         "ceiling_tokens_per_s": tokens_per_s,
         "ceiling_requests_per_s": 4000.0,
-        "ceiling_tokens_per_s_per_worker": tokens_per_s / 2,
+        "ceiling_chunks_per_s": tokens_per_s,
+        "ceiling_chunks_per_s_per_worker": tokens_per_s / 2,
         "ceiling_requests_per_s_per_worker": 2000.0,
         "workers": 2,
         "ttft_error_ms_p99": 0.08,
