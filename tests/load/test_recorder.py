@@ -1,14 +1,15 @@
 import gevent
 import msgpack
 
-from loadstair.clock import Deadline, now_ns
+from loadstair.clock import Deadline, monotonic_ns, now_ns
 from loadstair.load.attempt import Attempt, Ended, Tag
 from loadstair.load.exchange import Exchange
-from loadstair.load.recorder import Recorder
+from loadstair.load.recorder import WORK_PER_SLICE, Recorder
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import SAMPLE_FIELDS, Phase, RequestSample
 
-DONE = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\ndata: [DONE]\n\n'
+EVENT = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
+DONE = EVENT + b"data: [DONE]\n\n"
 
 
 def attempt(index: int, *, stamped_bytes: int) -> Attempt:
@@ -134,3 +135,31 @@ def test_a_listener_that_fails_costs_no_record() -> None:
     assert recorder.flush(Deadline.after_s(20.0))
     recorder.close()
     assert recorder.counters() == {0: {"started": 1, "ok": 1, "failed": 0, "killed": 0}}
+
+
+def test_a_worker_that_is_behind_parses_more_at_a_time() -> None:
+    """Here something else has the loop for 20 ms after each slice, as sending does at the worker's limit."""
+    kept = Kept()
+    turns = 0
+
+    def be_busy() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            until_ns = monotonic_ns() + 20_000_000
+            while monotonic_ns() < until_ns:
+                pass
+            gevent.sleep(0.001)
+
+    for index in range(100):
+        one = attempt(index, stamped_bytes=0)
+        one.exchange.body[:] = EVENT * 800 + DONE
+        one.exchange.end_offset[0] = len(one.exchange.body)
+        kept.recorder.start(one)
+        kept.recorder.end(Ended(attempt=one, failure=None, end_ns=now_ns(), clock_step=False))
+    hog = gevent.spawn(be_busy)
+    assert kept.recorder.flush(Deadline.after_s(60.0))
+    hog.kill()
+    kept.recorder.close()
+    # 100 * (300 + 800 * 4): units of work a record, and an event of a known form
+    assert turns < 350_000 // WORK_PER_SLICE
