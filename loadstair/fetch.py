@@ -5,18 +5,23 @@ The load itself does not go through here: it has a transport of its own (`loadst
 
 import http.client
 import json
+import socket
 import ssl
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from loadstair.clock import Deadline
+from loadstair.plain import one_line
+from loadstair.tls import failure_line
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class FetchError(Exception):
@@ -31,7 +36,9 @@ class FetchError(Exception):
 class Answer:
     status: int
     headers: Mapping[str, str]
+    """As sent, with names in lower case."""
     body: bytes
+    """Decoded, where the server compressed it."""
 
     def json(self) -> Any:
         """Raises ValueError if the body is not JSON."""
@@ -84,13 +91,26 @@ def fetch(
             return _answer(url, error, error.code, body_bytes_max, deadline)
     except urllib.error.URLError as error:
         refused = isinstance(error.reason, ConnectionRefusedError)
-        reason = "connection refused" if refused else str(error.reason)
-        raise FetchError(f"{url}: {reason}", refused=refused) from error
+        raise FetchError(f"{url}: {_reason(error.reason, timeout_s)}", refused=refused) from error
     except (OSError, http.client.HTTPException) as error:
-        raise FetchError(f"{url}: {error or type(error).__name__}") from error
+        raise FetchError(f"{url}: {_reason(error, timeout_s)}") from error
     except ValueError:
         # Its text can quote a header, and a header can be a key: neither the text nor the traceback may be shown.
         raise FetchError(f"{url}: the URL or a header holds characters that HTTP cannot carry") from None
+
+
+def _reason(error: BaseException | str, timeout_s: float) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return f"no answer within {timeout_s:g} s"
+        case ssl.SSLError():
+            return failure_line(error)
+        case socket.gaierror():
+            return f"the name cannot be resolved: {error.strerror}"
+        case _:
+            return str(error) or type(error).__name__
 
 
 def _answer(url: str, response: Any, status: int, body_bytes_max: int, deadline: Deadline) -> Answer:
@@ -101,4 +121,21 @@ def _answer(url: str, response: Any, status: int, body_bytes_max: int, deadline:
             raise FetchError(f"{url}: the answer is longer than {body_bytes_max} bytes")
         if deadline.passed():
             raise FetchError(f"{url}: the answer had not ended in time")
-    return Answer(status=status, headers={k.lower(): v for k, v in response.headers.items()}, body=bytes(body))
+    told = {k.lower(): v for k, v in response.headers.items()}
+    encoding = one_line(told.get("content-encoding", "identity").strip().lower())
+    return Answer(status=status, headers=told, body=_decoded(url, bytes(body), encoding, body_bytes_max))
+
+
+def _decoded(url: str, body: bytes, encoding: str, body_bytes_max: int) -> bytes:
+    """None was asked for (urllib says so); a proxy may not care, and the load can read these too."""
+    if encoding in ("", "identity") or not body:
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise FetchError(f"{url}: Content-Encoding: {encoding}: none was asked for; only gzip and deflate can be read")
+    try:
+        decoded = zlib.decompressobj(_GZIP_OR_ZLIB).decompress(body, body_bytes_max + 1)
+    except zlib.error as error:
+        raise FetchError(f"{url}: Content-Encoding: {encoding}: {error}") from error
+    if len(decoded) > body_bytes_max:
+        raise FetchError(f"{url}: the answer is longer than {body_bytes_max} bytes")
+    return decoded

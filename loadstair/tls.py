@@ -1,6 +1,12 @@
 """Whom we trust behind https: one rule for the orchestrator's requests and for the load."""
 
 import ssl
+from typing import Final
+
+_RENEW = "renew it (or set this machine's clock)"
+_NAME = "use a name that the certificate holds"
+ADVICE: Final = {9: _RENEW, 10: _RENEW, 62: _NAME, 64: _NAME}
+"""By OpenSSL's X509_V_ERR: not yet valid, has expired, host name and IP address mismatch. The others doubt the CA."""
 
 
 def client_context(*, ca: str | None, verify: bool) -> ssl.SSLContext:
@@ -23,8 +29,9 @@ def ca_line(ca: str | None, error: OSError) -> str:
 def failure_line(error: OSError) -> str:
     """Why a handshake failed. Of a certificate: what is wrong with it, and where that is to be set right."""
     if isinstance(error, ssl.SSLCertVerificationError):
+        advice = ADVICE.get(error.verify_code, "name its CA's file in tls.ca")
         return (
-            f"certificate verify failed: {error.verify_message}; name its CA's file in tls.ca, or do without the check "
+            f"certificate verify failed: {error.verify_message.rstrip('.')}; {advice}, or do without the check "
             "(tls.verify: false)"
         )
     if isinstance(error, ssl.SSLError):

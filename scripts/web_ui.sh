@@ -17,5 +17,8 @@ if [ -z "$given" ]; then
   until url=$(sed -n 's/^listening on //p' "$log") && [ -n "$url" ]; do kill -0 "$engine"; sleep 0.1; done
   echo "loadstair: a simulated engine answers at $url" >&2
   set -- --host "$url" "$@"
+  "$root/.venv/bin/locust" -f "$root/locustfiles/chat.py" "$@"
+  exit
 fi
-"$root/.venv/bin/locust" -f "$root/locustfiles/chat.py" "$@"
+# In this process: who stops the script stops Locust.
+exec "$root/.venv/bin/locust" -f "$root/locustfiles/chat.py" "$@"

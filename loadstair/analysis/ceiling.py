@@ -1,6 +1,6 @@
 """The load generator's own ceiling, as `loadstair calibrate` found it on the machine of the run, against its steps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadstair.analysis.estimate import Finding
@@ -51,20 +51,30 @@ def judge_against(ceiling: Ceiling | None, step: VisitStep) -> Iterator[Finding]
             )
 
 
-def near_ceiling(ceiling: Ceiling | None, topologies: Mapping[str, Sequence[LoadStep]]) -> tuple[Finding, ...]:
-    """Of the whole run: where the generator was not beyond its ceiling, but near it."""
+def run_findings(ceiling: Ceiling | None, topologies: Mapping[str, Sequence[LoadStep]]) -> tuple[Finding, ...]:
+    """Of the whole run: where the generator was beyond its ceiling, and where near it."""
     if ceiling is None:
         return ()
-    near = []
+    findings = []
+    if where := _where(ceiling, topologies, _is_beyond):
+        message = f"the load generator was beyond its ceiling (`loadstair calibrate`): {where}; add workers or hosts"
+        findings.append(Finding.warning("generator.beyond_ceiling", message))
+    if where := _where(ceiling, topologies, _is_near):
+        message = f"the load generator was above {NEAR_SHARE:.0%} of its ceiling: {where}; add workers to go higher"
+        findings.append(Finding.info("generator.near_ceiling", message))
+    return tuple(findings)
+
+
+def _where(
+    ceiling: Ceiling, topologies: Mapping[str, Sequence[LoadStep]], is_so: Callable[[Ceiling, VisitStep], bool]
+) -> str:
+    """`tp4 at 64, 128; tp2x2 at 128`; empty where no step is so."""
+    places = []
     for name, steps in topologies.items():
-        loads = [step.load for step in steps if any(_is_near(ceiling, one) for one in step.pooled)]
+        loads = [step.load for step in steps if any(is_so(ceiling, one) for one in step.pooled)]
         if loads:
-            near.append(f"{name} at {', '.join(f'{load:g}' for load in loads)}")
-    if not near:
-        return ()
-    where = "; ".join(near)
-    message = f"the load generator was above {NEAR_SHARE:.0%} of its ceiling: {where}; add workers to go higher"
-    return (Finding.info("generator.near_ceiling", message),)
+            places.append(f"{name} at {', '.join(f'{load:g}' for load in loads)}")
+    return "; ".join(places)
 
 
 def ceiling_values(ceiling: Ceiling | None, topologies: Mapping[str, Sequence[LoadStep]]) -> dict[str, object] | None:
@@ -106,6 +116,10 @@ def _rates(ceiling: Ceiling, step: VisitStep) -> tuple[tuple[float, float, str],
         (chunks_per_s, ceiling.chunks_per_s, "token chunks"),
         (step.completions.mean, ceiling.requests_per_s, "requests"),
     )
+
+
+def _is_beyond(ceiling: Ceiling, step: VisitStep) -> bool:
+    return any(rate > most for rate, most, _ in _rates(ceiling, step))
 
 
 def _is_near(ceiling: Ceiling, step: VisitStep) -> bool:

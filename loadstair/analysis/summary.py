@@ -7,7 +7,7 @@ import numpy as np
 
 from loadstair.analysis.advice import advice
 from loadstair.analysis.capacity import Capacity, capacity
-from loadstair.analysis.ceiling import Ceiling, ceiling_values, judge_against, near_ceiling, run_ceiling
+from loadstair.analysis.ceiling import Ceiling, ceiling_values, judge_against, run_ceiling, run_findings
 from loadstair.analysis.compare import Comparison, Side, compare
 from loadstair.analysis.estimate import Finding, Severity
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
@@ -105,7 +105,7 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
             *_unverified(plan),
             *judge_plan(plan.workload, plan.load),
             *unchecked_books(run.visits),
-            *near_ceiling(ceiling, {name: one.steps for name, one in topologies.items()}),
+            *run_findings(ceiling, {name: one.steps for name, one in topologies.items()}),
             *(_not_compared(first, other) for other in unequal),
         ),
         advice=advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),

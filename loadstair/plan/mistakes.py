@@ -93,5 +93,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
+    """Without what a URL could hold of a secret: user, password and query."""
     text = re.sub(r"//[^/@\s]*@", "//…@", repr(value) if _is_scalar(value) else reprlib.repr(value))
+    text = re.sub(r"(://[^\s?'\"]*\?)[^\s'\"]+", r"\1…", text)
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 1] + "…"

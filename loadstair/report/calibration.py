@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.bar import Bar
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,40 +23,73 @@ from loadstair.samples.calibration import (
 from loadstair.units import NS_PER_MS
 
 BAR_WIDTH = 24
+WIDTH_MAX = 1000
+"""Wider than the table ever is."""
 DRAWN_MS_MIN = 0.001
 """An error below a microsecond has no place on a logarithmic axis."""
 
+ErrorText = Callable[[Timing | None], str]
 Pick = Callable[[CalibrationLevel], Timing | None]
 
 
 def calibration_table(calibration: Calibration) -> RenderableType:
-    """A row for each level, a bar for its rate, then the ceiling in words."""
+    """A row for each level, a bar for its rate, why levels did not hold, then the ceiling in words."""
+    ceiling = (Text(line, "bold") for line in ceiling_lines(calibration))
+    return Group(_LevelTable(calibration), *(Text(line, "red") for line in failure_lines(calibration)), *ceiling)
+
+
+class _LevelTable:
+    """With whole cells at any width: a narrow terminal gets no bars, and of each error the p99 alone."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._calibration = calibration
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        all_three, p99 = (_three, " off, ms\n p50/p99/max"), (_p99, "\n off, ms\n p99")
+        layouts = ((*all_three, True), (*all_three, False), (*p99, False))
+        tables = [_level_table(self._calibration, *layout) for layout in layouts]
+        unbounded = options.update(max_width=WIDTH_MAX)
+        fitting = (table for table in tables if Measurement.get(console, unbounded, table).maximum <= options.max_width)
+        yield next(fitting, tables[-1])
+
+
+def _level_table(calibration: Calibration, error: ErrorText, said: str, bars: bool) -> Table:
     table = Table(title="One worker process", title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0)
     for name in (
         "users",
         " chunks/s",
         " offered",
-        " TTFT off, ms\n p50/p99/max",
-        " ITL off, ms\n p50/p99/max",
+        f" TTFT{said}",
+        f" ITL{said}",
         " late\n merges",
     ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(" holds", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    if bars:
+        table.add_column("", no_wrap=True)
     most = max(level.chunks_per_s for level in calibration.levels)
     for level in calibration.levels:
         cells = (
             f" {level.chunks_per_s:,.0f}",
             f" {view.number(level.offered_chunks_per_s)}",
-            f" {_three(level.ttft)}",
-            f" {_three(level.itl)}",
+            f" {error(level.ttft)}",
+            f" {error(level.itl)}",
             f" {view.percent(level.bunched_late_share)}",
         )
         verdict = Text(" yes ", "green") if level.held else Text(" no ", "bold red")
         bar = Bar(most, 0, level.chunks_per_s, width=BAR_WIDTH, color="green" if level.held else "red")
-        table.add_row(Text(str(level.users)), *map(Text, cells), verdict, bar)
-    failures = [Text(f"{level.users} users: {level.why}", "red") for level in calibration.levels if not level.held]
-    return Group(table, *failures, *(Text(line, "bold") for line in ceiling_lines(calibration)))
+        table.add_row(Text(str(level.users)), *map(Text, cells), verdict, *((bar,) if bars else ()))
+    return table
+
+
+def failure_lines(calibration: Calibration) -> tuple[str, ...]:
+    """Of both staircases: why each level that did not hold did not."""
+    return tuple(
+        f"{level.users} users{with_what}: {level.why}"
+        for levels, with_what in ((calibration.levels, ""), (calibration.request_levels, " with short answers"))
+        for level in levels
+        if not level.held
+    )
 
 
 def ceiling_lines(calibration: Calibration) -> tuple[str, ...]:
@@ -73,6 +107,10 @@ def ceiling_lines(calibration: Calibration) -> tuple[str, ...]:
     error = f"timing error there (p99), against {truth_words(calibration.ground_truth)}: {', '.join(times)}"
     bound = (f"a lower bound: {calibration.lower_bound}",) if calibration.lower_bound else ()
     return (line, error, *bound)
+
+
+def _p99(timing: Timing | None) -> str:
+    return view.ABSENT if timing is None else view.error_ms(timing.error.p99_ns / NS_PER_MS)
 
 
 def _three(timing: Timing | None) -> str:
@@ -96,20 +134,19 @@ def _rates(calibration: Calibration) -> Figure:
             _line("arrived", 0, levels, lambda level: level.chunks_per_s),
         ],
     )
-    chunks["ceiling"] = {
-        "value": calibration.chunks_per_s,
-        "text": f"ceiling {view.digits(calibration.chunks_per_s)}",
-    }
     short = calibration.request_levels
     requests = _panel(
         "Requests/s, with short answers",
         short,
-        [_line("arrived", 0, short, lambda level: level.requests_per_s)],
+        [_line("completed", 0, short, lambda level: level.requests_per_s)],
     )
+    for panel, rate in ((chunks, calibration.chunks_per_s), (requests, calibration.requests_per_s)):
+        panel["ceiling"] = {"value": rate, "text": f"ceiling {view.digits(rate)}"}
     return Figure(
         id="rates",
         title="What one worker process carries",
-        note="A hollow point did not hold: too little arrived, late reads merged tokens, or the times were off.",
+        note="Offered: what so many users get if none of them ever waits for the client. A hollow point did not hold; "
+        "why is told below.",
         keys=(Key(name="arrived, completed", style=0), Key(name="offered", style=1)),
         columns=2,
         panel_height=280,

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from loadstair.report import view
-from loadstair.report.calibration import calibration_figures, ceiling_lines
+from loadstair.report.calibration import calibration_figures, ceiling_lines, failure_lines
 from loadstair.report.charts import chart_data, figure_data
 from loadstair.report.page import page
 from loadstair.samples.calibration import Calibration
@@ -31,8 +31,8 @@ def render_report(summary_json: Mapping[str, Any], plan_yaml: str, run: Mapping[
 def render_calibration(calibration: Calibration) -> str:
     figures = calibration_figures(calibration)
     data = {"x": "users", "loads": [], "figures": figure_data(figures)}
-    lines = ceiling_lines(calibration)
-    return _rendered("calibration.html.j2", data, calibration=calibration, figures=figures, lines=lines)
+    lines = {"lines": ceiling_lines(calibration), "failures": failure_lines(calibration)}
+    return _rendered("calibration.html.j2", data, calibration=calibration, figures=figures, **lines)
 
 
 def _rendered(template: str, data: Mapping[str, Any], **values: object) -> str:

@@ -29,8 +29,8 @@ def warned(summary: Summary) -> list[tuple[float, str]]:
     return [(step.load, finding.id) for step in steps for finding in step.warnings if "ceiling" in finding.id]
 
 
-def told(summary: Summary) -> list[str]:
-    return [finding.message for finding in summary.findings if finding.id == "generator.near_ceiling"]
+def told(summary: Summary, id_: str = "generator.near_ceiling") -> list[str]:
+    return [finding.message for finding in summary.findings if finding.id == id_]
 
 
 def test_a_step_beyond_the_ceiling_is_warned_of_and_stays_valid() -> None:
@@ -39,6 +39,11 @@ def test_a_step_beyond_the_ceiling_is_warned_of_and_stays_valid() -> None:
     assert all(step.valid for step in summary.topologies["one"].steps)
     (message,) = [f.message for f in summary.topologies["one"].steps[1].warnings if f.id == "generator.ceiling.chunks"]
     assert "beyond the 1,000 that 2 workers carried" in message
+
+
+def test_the_run_says_where_it_was_beyond_the_ceiling() -> None:
+    (message,) = told(summary_with(chunks_per_s=500), "generator.beyond_ceiling")
+    assert "one at 16;" in message
 
 
 def test_requests_have_a_ceiling_of_their_own() -> None:
@@ -54,7 +59,7 @@ def test_near_the_ceiling_is_a_note_of_the_run() -> None:
 
 def test_far_below_the_ceiling_there_is_nothing_to_say() -> None:
     summary = summary_with()
-    assert (warned(summary), told(summary)) == ([], [])
+    assert (warned(summary), told(summary), told(summary, "generator.beyond_ceiling")) == ([], [], [])
 
 
 def test_the_summary_tells_the_ceiling_of_all_workers_and_of_one() -> None:

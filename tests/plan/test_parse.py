@@ -115,6 +115,12 @@ def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
     assert "hidden" not in message
 
 
+def test_the_query_of_a_url_is_not_shown_either() -> None:
+    raw = plan_with("topologies[0]", {"name": "x", "kind": "external", "url": "http://127.0.0.1:1/v1?key=hidden"})
+    assert "must end with the path" in problems_of(raw)["topologies[0].url"]
+    assert "not 'http://127.0.0.1:1/v1?…'" in problems_of(raw)["topologies[0].url"]
+
+
 @pytest.mark.parametrize(
     "url", ["http://", "http://[half", "http://host:port", "http://host:99999", "ftp://host", "http://a b"]
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from loadstair.report.calibration import calibration_figures, calibration_table
@@ -73,8 +74,8 @@ def test_the_words_say_what_a_worker_carries_how_true_it_is_and_what_bounds_it()
     assert "of this run" not in generator_words(generator(25_600, workers=1))
 
 
-def printed(one: Calibration) -> str:
-    console = Console(width=140, color_system=None)
+def printed(one: Calibration, width: int = 140) -> str:
+    console = Console(width=width, color_system=None)
     with console.capture() as capture:
         console.print(calibration_table(one))
     return capture.get()
@@ -91,6 +92,24 @@ def test_the_terminal_shows_each_level_why_one_did_not_hold_and_the_ceiling() ->
         "a lower bound: the worker shared 2 cores",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_narrow_terminal_cuts_no_number_and_no_verdict(width: int) -> None:
+    text = printed(calibration(), width)
+    assert [line for line in text.splitlines() if line.split()[:1] == ["1024"] and " no " in line]
+    assert "…" not in text
+    assert ("█" in text) == (width == 140)
+    assert ("0.040/0.080/0.240" in text) == (width >= 80)
+
+
+def test_each_level_that_did_not_hold_says_why_on_the_page_too() -> None:
+    slow = replace(level(64, held=False), why="the ground truth itself was 2.1 ms late (p99)")
+    one = calibration(request_levels=(level(16), slow))
+    for text in (render_calibration(one), printed(one)):
+        assert "64 users with short answers: the ground truth itself was 2.1 ms late (p99)" in text
+        assert "1024 users: late reads merged 5.0% of the tokens" in text
+    assert [panel["ceiling"]["value"] for panel in calibration_figures(one)[0].panels] == [25_600, 2_000]
 
 
 def test_the_page_of_a_calibration_draws_rates_and_errors_and_fetches_nothing() -> None:
