@@ -194,16 +194,16 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     wanted = effort(quick=options.quick, users=_levels(options.users))
     store = Store.of_user()
-    store.prepare()
     console = _console()
     with (
+        store.reserved(),
         tempfile.TemporaryDirectory(prefix="loadstair-calibrate-", ignore_cleanup_errors=True) as folder,
         Progress(console, quiet=options.json) as progress,
     ):
         progress.begin(wanted.expected_s)
         told = Told(phase=progress.phase, level_done=progress.step_done)
         calibration = calibrate(wanted, machine=machine(cores=usable_cores()), log_dir=Path(folder), told=told)
-    store.write(calibration, render_calibration(calibration))
+        store.write(calibration, render_calibration(calibration))
     if options.json:
         sys.stdout.write(store.path.read_text(encoding="utf-8"))
     else:

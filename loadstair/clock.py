@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from loadstair.units import NS_PER_MS, NS_PER_S, ns_from_s
 
@@ -15,9 +16,8 @@ OFFSET_ERROR_NS_MAX = NS_PER_MS // 10
 OFFSET_READINGS_MAX = 5
 
 
-def now_ns() -> int:
-    """CLOCK_REALTIME, ns since the epoch: the run's clock."""
-    return time.time_ns()
+now_ns: Final = time.time_ns
+"""CLOCK_REALTIME, ns since the epoch: the run's clock. The function itself: it is called three times a token."""
 
 
 def monotonic_ns() -> int:

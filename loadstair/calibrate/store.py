@@ -1,12 +1,14 @@
 """Where a machine's calibration is kept, and whether it is this machine's.
 
-$XDG_STATE_HOME/loadstair/ (by default ~/.local/state/loadstair/): calibration.json, and calibration.html, its plot.
+$XDG_STATE_HOME/loadstair/ (by default ~/.local/state/loadstair/): calibration.json, its plot calibration.html, a lock.
 """
 
 import dataclasses
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,18 +41,28 @@ class Store:
     def of_user(cls, environment: Mapping[str, str] = os.environ) -> "Store":
         return cls(base_folder(environment, STATE_VARIABLE, ".local/state") / "loadstair")
 
-    def prepare(self) -> None:
-        """Makes the folder; raises UsageError if nothing can be kept there. For before minutes are spent."""
-        probe = self.folder / f".writable-{os.getpid()}"
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """The folder, made if need be, for one calibration at a time. For before minutes are spent.
+
+        Raises UsageError if nothing can be kept there, or another calibration is running.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
+            lock = (self.folder / "calibration.lock").open("w", encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"{self.folder}: a calibration cannot be kept there: {error.strerror}; "
                 f"set {STATE_VARIABLE} to a folder that can be written"
             ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{self.folder}: another `loadstair calibrate` is running; wait for it, they disturb each other"
+                ) from error
+            yield
 
     def write(self, calibration: Calibration, page: str) -> None:
         """Both files whole, or as they were before. Raises StorageError."""

@@ -68,9 +68,9 @@ def stream_parser(exchange: Exchange) -> StreamParser | None:
 def end_ns(over: Ended) -> int:
     """The stamp of the last arrival of a complete response; otherwise when the request was given up."""
     exchange = over.attempt.exchange
-    if over.failure is not None or not exchange.read_ns:
+    if over.failure is not None or not exchange.stamps_ns:
         return over.end_ns
-    return exchange.stamps()[-1]
+    return exchange.stamps_ns[-1]
 
 
 def sample(
@@ -116,7 +116,7 @@ def sample(
         bunched=told.bunching.bunched,
         bunched_late=told.bunching.late,
         late_reads=told.bunching.late_reads,
-        clock=StampClock.KERNEL if exchange.read_ns and exchange.stamped() else StampClock.READ,
+        clock=StampClock.KERNEL if exchange.stamps_ns and exchange.kernel_stamped else StampClock.READ,
         clock_step=over.clock_step,
     )
 

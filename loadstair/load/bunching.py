@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from loadstair.load.exchange import Exchange
-from loadstair.units import NS_PER_MS, NS_PER_US
+from loadstair.units import NS_PER_US
 
-LATE_READ_NS_MIN: Final = NS_PER_MS // 2
+LATE_READ_US_MIN: Final = 500
 LATE_READ_GAP_SHARE: Final = 0.1
 
 
@@ -32,14 +32,11 @@ def bunching(exchange: Exchange, arrival_indexes: Sequence[int]) -> Bunching:
     """
     reads = dict.fromkeys(arrival_indexes)
     bunched = len(arrival_indexes) - len(reads)
-    lag_ns = exchange.read_lag_ns()
-    longest_ns = max(lag_ns or 0, max(exchange.blind_us, default=0) * NS_PER_US)
-    if longest_ns <= LATE_READ_NS_MIN:
+    waited_us = exchange.waited_us
+    if max(waited_us, default=0) <= LATE_READ_US_MIN:
         return Bunching(bunched, 0, 0)
-    limit_ns = max(LATE_READ_NS_MIN, LATE_READ_GAP_SHARE * _usual_gap_ns(exchange, reads))
-    late = {index for index in reads if exchange.blind_us[index] * NS_PER_US > limit_ns}
-    if lag_ns is not None:
-        late |= {index for index in reads if exchange.read_ns[index] - exchange.kernel_ns[index] > limit_ns}
+    limit_us = max(LATE_READ_US_MIN, LATE_READ_GAP_SHARE * _usual_gap_ns(exchange, reads) / NS_PER_US)
+    late = {index for index in reads if waited_us[index] > limit_us}
     if not late:
         return Bunching(bunched, 0, 0)
     return Bunching(bunched, sum(index in late for index in arrival_indexes) - len(late), len(late))
@@ -47,6 +44,6 @@ def bunching(exchange: Exchange, arrival_indexes: Sequence[int]) -> Bunching:
 
 def _usual_gap_ns(exchange: Exchange, reads: Iterable[int]) -> int:
     """The median one, 0 where there is none."""
-    stamps = exchange.stamps()
+    stamps = exchange.stamps_ns
     gaps = sorted(after - before for before, after in pairwise([stamps[index] for index in reads]))
     return gaps[len(gaps) // 2] if gaps else 0

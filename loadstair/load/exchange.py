@@ -5,13 +5,15 @@ later, by `loadstair.load.timeline`.
 """
 
 from array import array
-from operator import sub
 from typing import Final
+
+from loadstair.units import NS_PER_US
 
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
 BODY_BYTES_BASE: Final = 1024 * 1024
 BODY_BYTES_PER_TOKEN: Final = 16 * 1024
 """A chunk is about 200 bytes; a server that sends log probabilities of 20 candidates with each stays below 8 KiB."""
+WAITED_US_MAX: Final = 2**32 - 1
 
 
 def body_bytes_max(output_tokens: int) -> int:
@@ -24,13 +26,12 @@ class Exchange:
 
     `body` holds the answer without its HTTP framing; the parser drops from its front what it has taken, `dropped`
     bytes until now, so that a long stream needs little memory. Arrival i brought the bytes up to `end_offset[i]` of
-    the whole answer, was stamped `kernel_ns[i]` by the kernel (0: no stamp) and read at `read_ns[i]`, when the loop
-    had not looked at its sockets for `blind_us[i]` µs. An arrival that brought none of the body (headers alone, the
-    last chunk's frame) is not listed.
+    the whole answer and came at `stamps_ns[i]`, by the kernel's stamp; where it has none, by the time of the read.
+    Something in it may have waited to be read for as long as `waited_us[i]`. An arrival that brought none of the body
+    (headers alone, the last chunk's frame) is not listed.
     """
 
     __slots__ = (
-        "blind_us",
         "body",
         "body_bytes_max",
         "connect_ns",
@@ -39,13 +40,15 @@ class Exchange:
         "dropped",
         "end_offset",
         "headers_ns",
-        "kernel_ns",
-        "read_ns",
+        "kernel_stamped",
+        "lag_ns_max",
         "request_id",
         "sent_ns",
+        "stamps_ns",
         "status",
         "tls_ns",
         "upstream",
+        "waited_us",
     )
 
     def __init__(self, request_id: str, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
@@ -64,16 +67,27 @@ class Exchange:
         self.upstream: str | None = None
         self.body = bytearray()
         self.dropped = 0
-        self.kernel_ns = array("q")
-        self.read_ns = array("q")
+        self.stamps_ns = array("q")
         self.end_offset = array("I")
-        self.blind_us = array("I")
+        self.waited_us = array("I")
+        self.kernel_stamped = True
+        """Every arrival until now has the kernel's stamp."""
+        self.lag_ns_max = 0
+        """The longest that a read came after the kernel's stamp."""
 
-    def note_arrival(self, kernel_ns: int, read_ns: int, blind_us: int) -> None:
-        """Of what was just added to `body`."""
-        self.kernel_ns.append(kernel_ns)
-        self.read_ns.append(read_ns)
-        self.blind_us.append(blind_us)
+    def note_arrival(self, kernel_ns: int, read_ns: int, blind_ns: int) -> None:
+        """Of what was just added to `body`. `kernel_ns` 0: no stamp. `blind_ns`: the loop had not looked so long."""
+        stamp_ns, waited_ns = kernel_ns, blind_ns
+        if kernel_ns:
+            lag_ns = read_ns - kernel_ns
+            if lag_ns > waited_ns:
+                waited_ns = lag_ns
+            if lag_ns > self.lag_ns_max:
+                self.lag_ns_max = lag_ns
+        else:
+            stamp_ns, self.kernel_stamped = read_ns, False
+        self.stamps_ns.append(stamp_ns)
+        self.waited_us.append(min(waited_ns // NS_PER_US, WAITED_US_MAX))
         self.end_offset.append(self.dropped + len(self.body))
 
     @property
@@ -81,17 +95,6 @@ class Exchange:
         """That have come until now."""
         return self.dropped + len(self.body)
 
-    def stamped(self) -> bool:
-        """Whether every arrival carries the kernel's stamp; True where nothing arrived."""
-        return 0 not in self.kernel_ns
-
-    def stamps(self) -> "array[int]":
-        """When each arrival came: by the kernel's clock, or by that of the reads if an arrival has no kernel stamp."""
-        return self.kernel_ns if self.stamped() else self.read_ns
-
     def read_lag_ns(self) -> int | None:
         """The longest that a read came after the kernel's stamp; None without kernel stamps."""
-        if not self.kernel_ns or not self.stamped():
-            return None
-        longest: int = max(map(sub, self.read_ns, self.kernel_ns))
-        return longest
+        return self.lag_ns_max if self.stamps_ns and self.kernel_stamped else None

@@ -48,10 +48,10 @@ class LoopWatch:
         self.since_ns = woke_ns if waited else self._woke_ns
         self._woke_ns = woke_ns
 
-    def blind_us(self, read_ns: int) -> int:
+    def blind_ns(self, read_ns: int) -> int:
         """How long the loop had not looked, in a read at this time; 0 if the clock was stepped meanwhile."""
         blind_ns = read_ns - self.since_ns
-        return blind_ns // NS_PER_US if 0 < blind_ns < BLIND_NS_MAX else 0
+        return blind_ns if 0 < blind_ns < BLIND_NS_MAX else 0
 
     def close(self) -> None:
         for watcher in (self._before, self._after):

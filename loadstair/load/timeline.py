@@ -258,7 +258,7 @@ class StreamParser:
 
     def timeline(self) -> Timeline:
         outcome, error = self._verdict()
-        stamps = self._exchange.stamps()
+        stamps = self._exchange.stamps_ns
         return Timeline(
             outcome=outcome,
             error=error,

@@ -33,7 +33,8 @@ class TimeLimits(NamedTuple):
     connect_s: float
     """For the name's look-up, TCP and TLS together."""
     first_byte_s: float | None
-    """From the send to the first byte of the response; None: as long as the whole request may take."""
+    """From the send to the first byte of the response's body: many servers send the head at once, and the body when
+    there is a token. None: as long as the whole request may take."""
     idle_s: float
     """The longest gap between two reads of one response."""
     request_s: float
@@ -96,16 +97,15 @@ class Flight:
             self._read_head_part(*self._receive())
 
     def _read_head_part(self, data: bytes, kernel_ns: int) -> None:
-        read_ns = now_ns()
         self._head_bytes += len(data)
         if not data and not self.parser.headers_complete:
             raise self._broken(None)
         try:
-            self._feed(data, kernel_ns, read_ns)
+            self._feed(data, kernel_ns)
         finally:
             # Also when what came right behind the head was bad.
             if self._head_complete():
-                self._note_head(kernel_ns or read_ns)
+                self._note_head(kernel_ns or now_ns())
         if self._head_complete():
             if self.exchange.status == 200:
                 self._check_encoding()
@@ -129,16 +129,11 @@ class Flight:
         """Reads to the end of the body."""
         if not self.parser.message_complete:
             try:
-                self.connection.receive_each(self._take_arrival)
+                self.connection.receive_each(self._feed)
             except OSError as error:
                 raise self._broken(error) from error
         if self.exchange.status == 200:
             self._check_encoding()
-
-    def _take_arrival(self, data: bytes, kernel_ns: int) -> bool:
-        """The hot path of a load test: called for each arrival of every stream."""
-        self._feed(data, kernel_ns, now_ns())
-        return bool(self.parser.message_complete)
 
     def _check_encoding(self) -> None:
         mistake = self.parser.encoding_mistake()
@@ -151,13 +146,17 @@ class Flight:
         except OSError as error:
             raise self._broken(error) from error
 
-    def _feed(self, data: bytes, kernel_ns: int, read_ns: int) -> None:
-        """Empty data is the end of the stream: it completes a body without a length, and breaks any other."""
-        exchange = self.exchange
+    def _feed(self, data: bytes, kernel_ns: int) -> bool:
+        """Takes one arrival; whether it completes the message. The hot path of a load test: each token comes here.
+
+        Empty data is the end of the stream: it completes a body without a length, and breaks any other.
+        """
+        read_ns = now_ns()
+        exchange, parser = self.exchange, self.parser
         body = exchange.body
         length = len(body)
         try:
-            self.parser.take(data)
+            parser.take(data)
         except FramingError as error:
             if not data:
                 raise self._broken(None) from error
@@ -165,12 +164,14 @@ class Flight:
         finally:
             # Also when what came behind it was bad: every byte of the body has its stamp.
             if len(body) != length:
-                exchange.note_arrival(kernel_ns, read_ns, self._watch.blind_us(read_ns))
+                exchange.note_arrival(kernel_ns, read_ns, self._watch.blind_ns(read_ns))
         if exchange.dropped + len(body) > exchange.body_bytes_max:
             message = f"body longer than {exchange.body_bytes_max} bytes, more than what was asked for can need"
             raise httpx2.RemoteProtocolError(message, request=self._request)
-        if self.timed_out is not None or (not data and not self.parser.message_complete):
+        complete: bool = parser.message_complete
+        if self.timed_out is not None or not (data or complete):
             raise self._broken(None)
+        return complete
 
     def _broken(self, error: OSError | None) -> Exception:
         if self.timed_out is not None:
@@ -313,7 +314,7 @@ class StampedTransport(httpx2.BaseTransport):
             gevent.sleep(WATCH_S)
             now = monotonic_ns()
             for flight in list(self._flights):
-                arrivals = len(flight.exchange.read_ns)
+                arrivals = len(flight.exchange.stamps_ns)
                 if arrivals != flight.arrivals_seen:
                     flight.arrivals_seen, flight.arrival_seen_ns = arrivals, now
                 flight.timed_out = self._overdue(flight, now)
@@ -326,12 +327,11 @@ class StampedTransport(httpx2.BaseTransport):
         under_way_ns = now - flight.started_ns
         if under_way_ns > ns_from_s(limits.request_s):
             return f"not finished within {limits.request_s:g} s"
-        if flight.answered:
-            waiting_ns = now - flight.arrival_seen_ns
-            if flight.arrivals_seen and waiting_ns > ns_from_s(limits.idle_s):
+        if flight.arrivals_seen:
+            if now - flight.arrival_seen_ns > ns_from_s(limits.idle_s):
                 return f"nothing came for {limits.idle_s:g} s"
         elif limits.first_byte_s is not None and under_way_ns > ns_from_s(limits.first_byte_s):
-            return f"no first byte of a response within {limits.first_byte_s:g} s"
+            return f"no first byte of an answer within {limits.first_byte_s:g} s"
         return None
 
     def close(self) -> None:

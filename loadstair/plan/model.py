@@ -101,7 +101,7 @@ class Load(PlanValue):
     connect_timeout_s: PositiveSeconds = 10.0
     """For the name's look-up, TCP and TLS together."""
     first_byte_timeout_s: PositiveSeconds | None = None
-    """From the send to the first byte of the response; by default the request timeout alone bounds it."""
+    """From the send to the first byte of the response's body; by default the request timeout alone bounds it."""
     request_timeout_s: PositiveSeconds = 600.0
     """From the send to the last byte."""
     idle_timeout_s: PositiveSeconds = 120.0

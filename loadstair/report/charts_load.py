@@ -94,7 +94,7 @@ def requests_figure(summary: Values) -> Figure:
 def _ceiling(summary: Values, panel: Panel, key: str) -> tuple[dict[str, Any] | None, str]:
     """The load generator's ceiling as a line, and a sentence where it lies too far above the values to be drawn."""
     generator = summary["generator"]
-    if generator is None:
+    if generator is None or generator["ground_truth"] != "native":  # what the simulated engine carried is none
         return None, ""
     value, text = generator[key], f"load generator's ceiling {view.digits(generator[key])}"
     if value <= CEILING_REACH * max(_values(panel), default=0.0):

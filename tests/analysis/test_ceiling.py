@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loadstair.analysis.summary import Summary, summary_json
+from loadstair.samples.calibration import GroundTruth
 from tests.analysis.synthetic import SyntheticRun, plan_of, saturating, simulate
 from tests.calibrate.values import MACHINE, calibration
 
@@ -17,9 +18,20 @@ def run() -> SyntheticRun:
     return simulate(SERVERS, plan_of(SERVERS, load={"steps": LOADS, "hold_s": 4}))
 
 
-def summary_with(*, chunks_per_s: float = 1e6, requests_per_s: float = 1e6, cores: int = 8) -> Summary:
+def summary_with(
+    *,
+    chunks_per_s: float = 1e6,
+    requests_per_s: float = 1e6,
+    cores: int = 8,
+    ground_truth: GroundTruth = GroundTruth.NATIVE,
+) -> Summary:
     """Of a machine where one worker carries so much."""
-    kept = calibration(chunks_per_s=chunks_per_s, requests_per_s=requests_per_s, machine={**MACHINE, "cores": cores})
+    kept = calibration(
+        chunks_per_s=chunks_per_s,
+        requests_per_s=requests_per_s,
+        machine={**MACHINE, "cores": cores},
+        ground_truth=ground_truth,
+    )
     synthetic = run()
     return replace(synthetic, run=replace(synthetic.run, calibration=kept)).summary()
 
@@ -48,6 +60,11 @@ def test_the_run_says_where_it_was_beyond_the_ceiling() -> None:
 
 def test_requests_have_a_ceiling_of_their_own() -> None:
     assert warned(summary_with(requests_per_s=10)) == [(16, "generator.ceiling.requests")]  # 2 × 10 for about 50
+
+
+def test_what_the_simulated_engine_could_send_is_no_ceiling_of_the_generator() -> None:
+    summary = summary_with(chunks_per_s=225, requests_per_s=10, ground_truth=GroundTruth.SIMULATED)
+    assert (warned(summary), told(summary), told(summary, "generator.beyond_ceiling")) == ([], [], [])
 
 
 def test_near_the_ceiling_is_a_note_of_the_run() -> None:

@@ -111,8 +111,8 @@ def test_what_it_finds_is_kept_and_told_in_the_report_of_the_next_run(state: Pat
 @pytest.mark.slow
 def test_interrupted_it_keeps_what_was_kept_before(state: Path) -> None:
     store = Store(state)
-    store.prepare()
-    store.write(calibration(), "the page before")
+    with store.reserved():
+        store.write(calibration(), "the page before")
     with started("calibrate") as process:
         assert process.stdout is not None
         assert "16 users" in process.stdout.readline()  # the first level is over

@@ -100,7 +100,7 @@ def test_the_folder_is_the_users_state_folder() -> None:
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "loadstair").write_text("a file where the folder should be")
     with pytest.raises(UsageError, match="set XDG_STATE_HOME to a folder that can be written"):
-        Store.of_user({"XDG_STATE_HOME": str(tmp_path)}).prepare()
+        Store.of_user({"XDG_STATE_HOME": str(tmp_path)}).reserved().__enter__()
 
 
 def test_the_fingerprint_names_the_cpu_and_what_the_load_runs_on(tmp_path: Path) -> None:
@@ -115,3 +115,14 @@ def test_the_fingerprint_names_the_cpu_and_what_the_load_runs_on(tmp_path: Path)
 def test_a_calibration_without_a_level_that_held_cannot_be() -> None:
     with pytest.raises(ValueError, match="no ceiling"):
         replace(calibration(), levels=(level(16, held=False),))
+
+
+def test_two_calibrations_at_once_are_refused(tmp_path: Path) -> None:
+    with (
+        Store(tmp_path).reserved(),
+        pytest.raises(UsageError, match="another `loadstair calibrate` is running"),
+        Store(tmp_path).reserved(),
+    ):
+        pass
+    with Store(tmp_path).reserved():  # given back
+        pass

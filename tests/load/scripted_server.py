@@ -200,6 +200,10 @@ async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
                 b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://u:secret@other.example:8080/v1?key=secret\r\n"
                 b"Content-Length: 0\r\n\r\n"
             )
+        case "head-only":
+            writer.write(CHUNKED)
+            await writer.drain()
+            await asyncio.sleep(60)
         case "foreign-header":
             head = HEAD + "Server: Z\u00fcrich\r\nX-Served-By: ".encode() + b"caf\xe9\r\n"
             writer.write(head + b"Content-Length: %d\r\n\r\n" % len(whole) + whole)

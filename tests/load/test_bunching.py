@@ -15,7 +15,7 @@ def exchange(*, lag_ms: dict[int, float] | None = None, blind_ms: dict[int, floa
     for index, time_ms in enumerate(accumulate(GAPS_MS, initial=0)):
         kernel_ns = (1 + time_ms) * MS
         read_ns = kernel_ns + int((lag_ms or {}).get(index, 0.01) * MS)
-        made.note_arrival(kernel_ns, read_ns, int((blind_ms or {}).get(index, 0.02) * 1000))
+        made.note_arrival(kernel_ns, read_ns, int((blind_ms or {}).get(index, 0.02) * MS))
     return made
 
 
@@ -44,9 +44,9 @@ def test_a_read_later_by_less_than_a_tenth_of_the_gap_cannot_have_merged() -> No
 
 
 def test_blindness_is_known_without_kernel_stamps_too() -> None:
-    unstamped = exchange(blind_ms={2: 30.0})
-    unstamped.kernel_ns = unstamped.kernel_ns[:0]
-    unstamped.kernel_ns.extend([0] * 10)
+    unstamped = Exchange("id")
+    for index in range(5):
+        unstamped.note_arrival(0, (1 + 20 * index) * MS, 30 * MS if index == 2 else 0)
     assert bunching(unstamped, [0, 1, 2, 2, 3]) == Bunching(1, 1, 1)
 
 

@@ -84,7 +84,7 @@ def test_a_stream_under_way_is_parsed_once_and_its_tokens_are_known_before_it_en
     assert kept.recorder.flush(Deadline.after_s(20.0))
     kept.recorder.close()
     assert (kept.recorder.tokens_unrecorded(), kept.rows[0]["outcome"]) == (0, "ok")
-    assert kept.seen[0].arrivals == growing.exchange.kernel_ns
+    assert kept.seen[0].arrivals == growing.exchange.stamps_ns
 
 
 def test_a_stream_under_way_that_breaks_the_parser_is_left_alone_until_it_ends_and_the_others_are_parsed() -> None:
