@@ -99,7 +99,6 @@ class PlainConnection:
         `take` runs in the event loop and must not wait: waking the waiting greenlet for each token costs a third more.
         """
         waiter: Waiter[None] = Waiter()
-        readable = self._readable
 
         def read() -> None:
             try:
@@ -107,17 +106,15 @@ class PlainConnection:
                 if arrival is None or not take(*arrival):
                     return
             except Exception as error:  # noqa: BLE001  raised where it belongs: in the greenlet that waits
-                readable.stop()
                 waiter.throw(error)
             else:
-                readable.stop()
                 waiter.switch(None)
 
-        readable.start(read)
+        self._readable.start(read)
         try:
             waiter.get()
         finally:
-            readable.stop()
+            self._readable.stop()
 
     def receive_now(self) -> Arrival | None:
         """None: nothing is there."""

@@ -1,7 +1,7 @@
 """The httpx2 client between the openai SDK and our transport, without what a load generator has no use for.
 
-Cookies, redirects, environment proxies, authentication flows and event hooks cost a third of what a request costs in
-all; the SDK has already set every header. Source: httpx2's Client, `build_request` and `send`.
+Cookies, redirects, environment proxies, authentication flows and event hooks cost a third of what the SDK needs for a
+request; it has already set every header. Source: httpx2's Client, `build_request` and `send`.
 """
 
 from typing import Any, Final

@@ -68,10 +68,7 @@ NO_STREAM: Final = Timeline(
 
 
 class StreamParser:
-    """Call `advance` until it returns True, then `timeline`. The exchange may grow between two calls.
-
-    Kernel stamps are used only if every arrival has one.
-    """
+    """Call `advance` until it returns True, then `timeline`. The exchange may grow between two calls."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
