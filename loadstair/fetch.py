@@ -9,19 +9,18 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from loadstair.clock import Deadline
+from loadstair.inflate import InflateError, Unreadable, decoder
 from loadstair.plain import one_line
 from loadstair.tls import failure_line
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class FetchError(Exception):
@@ -128,13 +127,14 @@ def _answer(url: str, response: Any, status: int, body_bytes_max: int, deadline:
 
 def _decoded(url: str, body: bytes, encoding: str, body_bytes_max: int) -> bytes:
     """None was asked for (urllib says so); a proxy may not care, and the load can read these too."""
-    if encoding in ("", "identity") or not body:
+    body_decoder = decoder(encoding)
+    if body_decoder is None or not body:
         return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    if isinstance(body_decoder, Unreadable):
         raise FetchError(f"{url}: Content-Encoding: {encoding}: none was asked for; only gzip and deflate can be read")
     try:
-        decoded = zlib.decompressobj(_GZIP_OR_ZLIB).decompress(body, body_bytes_max + 1)
-    except zlib.error as error:
+        decoded = body_decoder.decode(body, body_bytes_max + 1)
+    except InflateError as error:
         raise FetchError(f"{url}: Content-Encoding: {encoding}: {error}") from error
     if len(decoded) > body_bytes_max:
         raise FetchError(f"{url}: the answer is longer than {body_bytes_max} bytes")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loadstair"
 
-ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "plain", "tls"}
+ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "inflate", "plain", "tls"}
 
 MAY_IMPORT = {
     "plan": {"serving"},

@@ -2,8 +2,8 @@
 
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
+from loadstair.inflate import Decoder, InflateError, Unreadable, decoder
 from loadstair.load.exchange import Exchange
-from loadstair.load.inflate import Decoder, InflateError, Unreadable, decoder
 
 NO_BODY = 204, 304
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadstair.load.inflate import InflateError, decoder
+from loadstair.inflate import InflateError, decoder
 
 FORMS = [("gzip", 31), ("deflate", 15), ("deflate", -15)]
 
