@@ -25,3 +25,9 @@ def test_a_loop_is_blind_for_as_long_as_a_greenlet_keeps_it(blind_ns: dict[str, 
 
 def test_callbacks_that_run_right_before_the_look_count_as_blind_time(blind_ns: dict[str, Any]) -> None:
     assert min(blind_ns["callback"]) >= 2 * blind_ns["busy_ns"]
+
+
+def test_an_arrival_may_have_waited_for_as_long_as_the_loop_was_blind_however_new_its_stamp(
+    blind_ns: dict[str, Any],
+) -> None:
+    assert blind_ns["waited_us"] >= blind_ns["busy_ns"] // 1000
