@@ -15,7 +15,8 @@ class Gpu:
     """One GPU by NVML's index.
 
     gpu.utilization: share of the time in which at least one kernel ran, 0 to 1: near 1 whenever it is busy at all.
-    gpu.memory_used_bytes: by every process, the driver's own included. gpu.power_watts: as the board reports it.
+    gpu.memory_used_bytes: by every process, the driver's own included, of
+    gpu.memory_total_bytes. gpu.power_watts: as the board reports it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Gpu:
         asked: dict[str, Callable[[], float]] = {
             "gpu.utilization": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
             "gpu.memory_used_bytes": lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used,
+            "gpu.memory_total_bytes": lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).total,
             "gpu.power_watts": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / MILLIWATTS_PER_WATT,
         }
         readings = []

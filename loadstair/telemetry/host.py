@@ -1,8 +1,10 @@
-"""CPU of this machine and of single processes, through psutil.
+"""CPU and memory of this machine and of single processes, through psutil.
 
 Percentages of one core over the time since the last read, so a process with two busy threads has 200; the host's is a
 percentage of all its cores. The first read has no interval yet and yields nothing.
 """
+
+from dataclasses import dataclass
 
 import psutil
 
@@ -11,8 +13,17 @@ from loadstair.telemetry.source import Reading, SourceError
 from loadstair.units import NS_PER_S
 
 
+def _family(pid: int) -> list[psutil.Process]:
+    """The process and all its descendants: an engine's workers, nginx's workers. Raises SourceError if it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error as error:
+        raise SourceError(f"process {pid}: {error}") from error
+
+
 class ProcessCpu:
-    """One process and all its descendants: an engine's workers, nginx's workers."""
+    """One process and all its descendants."""
 
     kind = "process"
 
@@ -25,13 +36,8 @@ class ProcessCpu:
 
     def read(self) -> list[Reading]:
         at_ns = monotonic_ns()
-        try:
-            root = psutil.Process(self._pid)
-            processes = [root, *root.children(recursive=True)]
-        except psutil.Error as error:
-            raise SourceError(f"process {self._pid}: {error}") from error
         after: dict[tuple[int, float], float] = {}
-        for process in processes:
+        for process in _family(self._pid):
             try:
                 times = process.cpu_times()
                 # The start time tells a pid that was given anew.
@@ -46,6 +52,40 @@ class ProcessCpu:
             return []
         used_s = sum(seconds - before.get(key, 0.0) for key, seconds in after.items())
         return [Reading(series=self._series, value=100.0 * used_s * NS_PER_S / (at_ns - before_ns))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMemory:
+    """process.memory_bytes: resident, of one process and all its descendants.
+
+    Pages that they share count once for each, so the sum is more than they occupy; its growth is what a leak shows in.
+    """
+
+    name: str
+    pid: int
+    kind: str = "process memory"
+
+    def read(self) -> list[Reading]:
+        resident = 0
+        for process in _family(self.pid):
+            try:
+                resident += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+            except psutil.Error as error:
+                raise SourceError(f"process {process.pid}: {error}") from error
+        return [Reading(series="process.memory_bytes", value=float(resident))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMemory:
+    """host.memory_available_bytes: what processes can still get without swapping, as the kernel estimates it."""
+
+    name: str = "host"
+    kind: str = "host memory"
+
+    def read(self) -> list[Reading]:
+        return [Reading(series="host.memory_available_bytes", value=float(psutil.virtual_memory().available))]
 
 
 class HostCpu:

@@ -89,6 +89,7 @@ SAMPLES_OF: Mapping[str, tuple[str, ...]] = {
         "vllm:time_per_output_token_seconds_count",
         "sglang:inter_token_latency_seconds_count",
     ),
+    "engine.resident_memory_bytes": ("process_resident_memory_bytes",),  # of the page's own process alone
     "engine.sim.step_lateness.sum": ("loadstair_sim_step_lateness_seconds_sum",),
     "engine.sim.step_lateness.count": ("loadstair_sim_step_lateness_seconds_count",),
     "engine.sim.step.sum": ("loadstair_sim_step_seconds_sum",),
@@ -100,6 +101,8 @@ COUNTED_APART: Mapping[str, str] = {"llamacpp:prompt_tokens_total": "llamacpp:pr
 """llama.cpp leaves the prompt tokens that its cache had out of its total; every other server's total has them."""
 
 RATIOS = frozenset({"engine.kv.usage"})
+OF_ANY_SERVER = frozenset({"engine.resident_memory_bytes"})
+"""Series that tell nothing of what kind of server it is."""
 
 DCGM_UNITS: Mapping[str, tuple[str, float]] = {
     "DCGM_FI_DEV_GPU_UTIL": ("gpu.utilization", 0.01),  # %
@@ -197,6 +200,6 @@ class MetricsPage:
 
     def read(self) -> list[Reading]:
         series = fetch_engine_series(self.endpoint, self.url)
-        if not series:
+        if not series.keys() - OF_ANY_SERVER:
             raise SourceError(f"{self.url}: has no series of a known inference server")
         return [Reading(series=ours, value=value) for ours, value in series.items()]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from loadstair.telemetry.gpu import local_gpus
-from loadstair.telemetry.host import HostCpu, ProcessCpu
+from loadstair.telemetry.host import HostCpu, HostMemory, ProcessCpu, ProcessMemory
 from loadstair.telemetry.nginx import StatusPage
 from loadstair.telemetry.other_page import OtherPage
 from loadstair.telemetry.prometheus import MetricsPage
@@ -17,12 +17,15 @@ SERVES_FROM_HERE = frozenset({"processes"})
 def sources_for(endpoint: Endpoint, topology: str, load_pids: Mapping[str, int]) -> list[Source]:
     """`load_pids`: process ids of the load's processes by name."""
     sources: list[Source] = [HostCpu()]
+    if any(replica.pid is not None for replica in endpoint.replicas):
+        sources.append(HostMemory())
     for replica in endpoint.replicas:
         name = f"{topology}/{replica.name}"
         if replica.metrics_url is not None:
             sources.append(MetricsPage(name=name, endpoint=endpoint, url=replica.metrics_url))
         if replica.pid is not None:
             sources.append(ProcessCpu(name, replica.pid, series="process.cpu_percent"))
+            sources.append(ProcessMemory(name=name, pid=replica.pid))
     if endpoint.balancer_status_url is not None:
         sources.append(StatusPage(name=f"{topology}/balancer", url=endpoint.balancer_status_url))
     if endpoint.balancer_pid is not None:

@@ -19,7 +19,7 @@ def test_this_machines_gpus_tell_their_memory_and_utilization() -> None:
     gpus = local_gpus("tp1")
     assert [gpu.name for gpu in gpus] == [f"tp1/gpu{index}" for index in range(len(gpus))]
     values = {reading.series: reading.value for reading in gpus[0].read()}
-    assert values["gpu.memory_used_bytes"] > 0
+    assert 0 < values["gpu.memory_used_bytes"] <= values["gpu.memory_total_bytes"]
     assert 0 <= values["gpu.utilization"] <= 1
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from loadstair.clock import monotonic_ns
-from loadstair.telemetry.host import HostCpu, ProcessCpu
+from loadstair.telemetry.host import HostCpu, HostMemory, ProcessCpu, ProcessMemory
 from loadstair.telemetry.source import SourceError
 from loadstair.units import s_from_ns
 
@@ -63,3 +63,24 @@ def test_a_process_that_is_gone_is_an_error_of_the_source() -> None:
         child.wait()
     with pytest.raises(SourceError, match=str(child.pid)):
         ProcessCpu("a/engine0", child.pid, series="process.cpu_percent").read()
+
+
+def test_the_memory_of_a_process_is_what_it_holds_with_its_children() -> None:
+    source = ProcessMemory(name="a/engine0", pid=os.getpid())
+    (alone,) = source.read()
+    script = "held = bytearray(50_000_000)\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        (together,) = source.read()
+        child.communicate(b"\n")
+    assert alone.series == "process.memory_bytes"
+    assert together.value - alone.value >= 50_000_000
+    with pytest.raises(SourceError, match=str(child.pid)):
+        ProcessMemory(name="a/engine0", pid=child.pid).read()
+
+
+def test_the_host_has_some_memory_left() -> None:
+    (reading,) = HostMemory().read()
+    assert reading.series == "host.memory_available_bytes"
+    assert reading.value > 0

@@ -101,3 +101,15 @@ def test_not_a_number_is_no_value() -> None:
 def test_a_page_that_is_no_use_is_an_error_of_the_source(answer: str | int, line: str) -> None:
     with served_page(lambda _: answer) as url, pytest.raises(SourceError, match=line):
         MetricsPage(name="a/engine0", endpoint=Endpoint(url="http://127.0.0.1:1/v1", replicas=()), url=url).read()
+
+
+def test_a_page_of_a_process_that_serves_no_model_is_no_engines() -> None:
+    with served_page(lambda _: "process_resident_memory_bytes 5e9") as url:
+        page = MetricsPage(name="tp4/engine0", endpoint=Endpoint(url=url, replicas=()), url=url)
+        with pytest.raises(SourceError, match="known inference server"):
+            page.read()
+
+
+def test_the_memory_of_the_servers_process_is_told_where_its_page_has_it() -> None:
+    series = engine_series(VLLM_NEW + "process_resident_memory_bytes 5e9\n")
+    assert series["engine.resident_memory_bytes"] == 5e9

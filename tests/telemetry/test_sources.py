@@ -34,10 +34,12 @@ def test_every_part_of_a_topology_has_its_sources() -> None:
     assert sorted((source.name, source.kind) for source in sources) == [
         ("generator/worker1", "process"),
         ("host", "host"),
+        ("host", "host memory"),
         ("tp2x2/balancer", "process"),
         ("tp2x2/balancer", "status page"),
         ("tp2x2/engine0", "metrics page"),
         ("tp2x2/engine0", "process"),
+        ("tp2x2/engine0", "process memory"),
     ]
 
 
