@@ -11,7 +11,7 @@ import pyarrow as pa
 from loadstair import clock
 from loadstair.drive.crew import worker_count
 from loadstair.drive.session import LoadSession, VisitLoad
-from loadstair.drive.staircase import Hooks, Now, climb, with_counters
+from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counters
 from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
@@ -20,8 +20,9 @@ from loadstair.plan.staircase import Visit, expected_step_s, visits
 from loadstair.progress import Progress
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
-from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, VisitRecord
+from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, StepRole, VisitRecord
 from loadstair.samples.table import TELEMETRY_SCHEMA
+from loadstair.steering import Steering
 from loadstair.telemetry.counters import server_counters, settled_counters
 from loadstair.telemetry.sampler import Gap, Sampler
 from loadstair.telemetry.sources import sources_for
@@ -103,7 +104,7 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         log = VisitLog(run, visit, sampler, server_before=server_counters(topology.endpoint))
         hooks = Hooks(tick=topology.check, on_step=log.step, on_rest=log.rest, on_progress=log.progress)
         try:
-            steps, drained = climb(load, run.plan.load.steps, run.plan.load, hooks)
+            steps, drained = climb(load, log.next_step, run.plan.load, hooks)
             log.finished(steps, drained, server_after=settled_counters(topology.endpoint))
         except BaseException:
             with suppress(StorageError):  # what ended the visit is the cause to tell
@@ -140,6 +141,8 @@ class VisitLog:
         self._server_before = server_before
         self._steps: list[StepRecord] = []
         self._parts = 0
+        self._sampled_before = len(run.telemetry)
+        self._steering = Steering(run.plan, visit, self._telemetry_so_far)
 
     def step(self, record: StepRecord, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self._write_telemetry()
@@ -147,9 +150,28 @@ class VisitLog:
         self._write_samples(table)
         self._steps = [*with_counters(self._steps, counters), record]
         self._write_visit(drained=False, server_after=None)
-        plan, topology = self._run.plan, self._visit.topology
-        expected_s = expected_step_s(plan, topology, record.step, partial(expected_e2e_s, plan))
+        expected_s = self._expected_s(record.step) if record.role is StepRole.PLANNED else 0.0
         self._run.progress.step_done(self._line(record, table), expected_s)
+        self._steering.step_done(record, table)
+
+    def next_step(self) -> StepOrder | None:
+        order = self._steering.next_step()
+        if order is not None and order.role is StepRole.REPEATED:
+            self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} users: invalid, once more")
+        if self._steering.stopped is not None:
+            left = range(len(self._steps_planned()), len(self._run.plan.load.steps))
+            self._run.progress.skip(
+                f"{self._visit.topology.name}: {self._steering.stopped}; the steps above are left out",
+                sum(map(self._expected_s, left)),
+            )
+        return order
+
+    def _steps_planned(self) -> list[StepRecord]:
+        return [record for record in self._steps if record.role is StepRole.PLANNED]
+
+    def _expected_s(self, step: int) -> float:
+        plan = self._run.plan
+        return expected_step_s(plan, self._visit.topology, step, partial(expected_e2e_s, plan))
 
     def rest(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         """What came after the last step, or before an early end, with every step's final counters."""
@@ -174,6 +196,9 @@ class VisitLog:
             part, self._parts = self._parts, self._parts + 1  # counted first: an interrupted write is never overwritten
             self._run.folder.write_samples(self._visit.visit, part, table)
 
+    def _telemetry_so_far(self) -> pa.Table:
+        return pa.concat_tables(self._run.telemetry[self._sampled_before :] or [TELEMETRY_SCHEMA.empty_table()])
+
     def _write_telemetry(self) -> None:
         columns = list(zip(*self._sampler.take_rows(), strict=True)) or [()] * len(TELEMETRY_SCHEMA)
         self._run.telemetry.append(pa.table([list(column) for column in columns], schema=TELEMETRY_SCHEMA))
@@ -189,6 +214,7 @@ class VisitLog:
                 server_before=self._server_before,
                 server_after=server_after,
                 drained=drained,
+                stopped=self._steering.stopped,
             )
         )
 
@@ -201,7 +227,7 @@ class VisitLog:
         ]
         ok = outcomes.count(Outcome.OK)
         failed = f", {len(outcomes) - ok} not ok" if len(outcomes) > ok else ""
-        which = f"step {record.step + 1}/{len(loads)}"
+        which = f"step {record.step + 1}/{len(loads)}" if record.role is StepRole.PLANNED else str(record.role)
         repeat = f", repeat {self._visit.repeat + 1}/{repeats}" if repeats > 1 else ""
         return f"{self._visit.topology.name}: {record.load:g} users: {ok} requests ok{failed} ({which}{repeat})"
 

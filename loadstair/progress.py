@@ -57,6 +57,11 @@ class Progress:
         self._step_ns = monotonic_ns()
         self.say(f"{message}, {self._left()}")
 
+    def skip(self, message: str, expected_s: float) -> None:
+        """Steps that are left out, and the time forecast for them."""
+        self._expected_s -= expected_s
+        self.say(f"{message}, {self._left()}")
+
     def phase(self, text: str) -> None:
         """What goes on now; a terminal shows it beside the bar, a pipe does not."""
         self._phase = text

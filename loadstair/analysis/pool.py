@@ -76,8 +76,9 @@ class LoadStep:
 def pool_load(visits: tuple[JudgedStep, ...], slo: Slo | None, rng: np.random.Generator) -> LoadStep:
     """`visits` of one load, at least one."""
     valid = [visit for visit in visits if visit.valid]
-    steps = tuple(visit.step for visit in (valid or visits))
-    by_repeat = {step.visit.repeat: step for step in steps}
+    # A repeat may have taken the step twice: the later one counts where both are alike.
+    by_repeat = {visit.step.visit.repeat: visit.step for visit in (valid or visits)}
+    steps = tuple(by_repeat.values())
     latency = {
         metric: distribution(
             {r: step.latency_ms[metric] for r, step in by_repeat.items()}, list(QUANTILES.values()), rng

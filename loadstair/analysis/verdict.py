@@ -25,8 +25,13 @@ INPUT_DEVIATION_MAX = 0.10
 TOKEN_COUNT_TOLERANCE = 0.005
 """Of the server's own output tokens: engines count the end-of-sequence token differently."""
 REQUESTS_FAILED = "requests.failed"
+WORKERS_LOST = "workers.lost"
+TOKENS_OFF = "tokens.off"
+TAIL_INCOMPLETE = "tail.incomplete"
 FEW_SAMPLES = "samples.few"
 FEW_FOR_P99 = "samples.p99"
+UNCHANGED_BY_REPEATING = frozenset({WORKERS_LOST, TOKENS_OFF, TAIL_INCOMPLETE, FEW_SAMPLES})
+"""Reasons that the same step would have again: a worker stays lost, a server cuts as before, a hold is as long."""
 READ_LAG_NS_MAX = 20 * NS_PER_MS
 CPU_PERCENT_MAX = 90.0
 
@@ -92,7 +97,7 @@ def _engine(step: VisitStep) -> Iterator[Finding]:
 def _workers(step: VisitStep) -> Iterator[Finding]:
     if step.record.workers_lost:
         yield Finding.invalid(
-            "workers.lost",
+            WORKERS_LOST,
             f"lost by the end of the step: {', '.join(step.record.workers_lost)}; the load was not what the step says",
         )
 
@@ -157,7 +162,7 @@ def _requests(step: VisitStep, plan: Plan) -> Iterator[Finding]:
         )
     if not step.record.tail_complete:
         yield Finding.invalid(
-            "tail.incomplete",
+            TAIL_INCOMPLETE,
             "requests of the hold were still under way when load.tail_s_max passed: the slowest are missing; raise it",
         )
 
@@ -187,7 +192,7 @@ def _sizes(step: VisitStep, plan: Plan) -> Iterator[Finding]:
     deviation = step.token_deviation_median
     if plan.workload.ignore_eos and deviation is not None and deviation > TOKEN_DEVIATION_MAX:
         yield Finding.invalid(
-            "tokens.off",
+            TOKENS_OFF,
             f"responses are off by {deviation:.0%} of the tokens asked (median): the server ignores ignore_eos or cuts "
             "at its context; set workload.ignore_eos: false or shorter lengths",
         )

@@ -14,12 +14,32 @@ from loadstair.drive.session import LoadSession, LoadStatus
 from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load
 from loadstair.samples.record import Phase
-from loadstair.samples.runrecord import Counters, StepRecord
+from loadstair.samples.runrecord import Counters, StepRecord, StepRole
 from loadstair.units import ns_from_s
 
 TICK_S: Final = 0.25
 GROWTH_S_MAX: Final = 5.0
 NO_COUNTERS: Final = Counters(started=0, ok=0, failed=0, killed=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOrder:
+    """The step to take next."""
+
+    step: int
+    """Its number, unlike that of any other step of the visit."""
+    load: float
+    role: StepRole = StepRole.PLANNED
+
+
+NextStep = Callable[[], StepOrder | None]
+"""Asked when a step is on disk; None ends the climb."""
+
+
+def in_order(loads: Sequence[float]) -> NextStep:
+    """One step after the other, whatever they show."""
+    orders = iter([StepOrder(step=step, load=load) for step, load in enumerate(loads)])
+    return lambda: next(orders, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +71,15 @@ class Hooks:
     on_progress: Callable[[Now], None]
 
 
-def climb(
-    session: LoadSession, steps: Sequence[float], load: Load, hooks: Hooks
-) -> tuple[tuple[StepRecord, ...], bool]:
-    """Climbs the steps; returns their records, with final counters, and whether every request ended by itself.
+def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -> tuple[tuple[StepRecord, ...], bool]:
+    """Takes the steps it is told; returns their records, with final counters, and whether all requests had ended.
 
     On any exception the load is stopped first, what is under way recorded as killed, and all records handed over.
     """
     records: list[StepRecord] = []
     try:
-        for number, users in enumerate(steps):
-            record, counters = _step(session, number, users, load, hooks)
+        while (order := next_step()) is not None:
+            record, counters = _step(session, order, load, hooks)
             records.append(record)
             hooks.on_step(record, session.take_records(), counters)
         drained = _drain(session, records[-1] if records else None, load, hooks)
@@ -83,10 +101,9 @@ def growth_s(load: Load) -> float:
     return min(load.warmup_s / 2, GROWTH_S_MAX)
 
 
-def _step(
-    session: LoadSession, number: int, users: float, load: Load, hooks: Hooks
-) -> tuple[StepRecord, dict[int, Counters]]:
+def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> tuple[StepRecord, dict[int, Counters]]:
     """Ends with a flush: its counters, of all steps so far, are the second value."""
+    number, users = order.step, order.load
     start_ns = session.begin_step(step=number, load=users, users=round(users), growth_s=growth_s(load))
     _warm_up(session, number, users, load, hooks)
     hold_start_ns = session.set_phase(Phase.HOLD)
@@ -109,6 +126,7 @@ def _step(
         workers=status.workers,
         workers_lost=status.workers_lost,
         counters=counters.get(number, NO_COUNTERS),
+        role=order.role,
     )
     return record, counters
 

@@ -98,6 +98,8 @@ class Load(PlanValue):
     """How long the step's load may stay after the hold, until the requests started in it have ended."""
     repeats: Annotated[int, Field(gt=0, le=1000)] = 1
     refine: Annotated[int, Field(ge=0)] = 0
+    stop_early: bool = True
+    """Leave out the higher steps where the topology fails its requests, or is deep in saturation."""
     connect_timeout_s: PositiveSeconds = 10.0
     """For the name's look-up, TCP and TLS together."""
     first_byte_timeout_s: PositiveSeconds | None = None

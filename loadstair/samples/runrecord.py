@@ -29,9 +29,24 @@ class Counters:
     killed: int
 
 
+class StepRole(StrEnum):
+    """Why a step was measured."""
+
+    PLANNED = "planned"
+    REPEATED = "repeated"
+    """Again, because it was invalid."""
+    REFINED = "refined"
+    """To place the knee."""
+    BISECTED = "bisected"
+    """To place where the SLO is violated."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """One step of one visit. The hold window is [hold_start_ns, hold_end_ns), CLOCK_REALTIME."""
+    """One step of one visit. The hold window is [hold_start_ns, hold_end_ns), CLOCK_REALTIME.
+
+    A visit can hold a load twice: a step that was invalid, and its repeat.
+    """
 
     step: int
     load: float
@@ -45,6 +60,9 @@ class StepRecord:
     workers_lost: tuple[str, ...]
     counters: Counters
     """Final only after the visit's drain: requests of the tail end in the next step."""
+    role: StepRole = StepRole.PLANNED
+    stationary: bool | None = None
+    """Whether warm-up ended because the load had become stationary; None where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +85,8 @@ class VisitRecord:
     server_after: ServerCounters | None
     drained: bool
     """Every request ended by itself before the visit's end."""
+    stopped: str | None = None
+    """Why the staircase ended before its last step; None where it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadstair.drive.session import LoadSession, VisitLoad
-from loadstair.drive.staircase import climb
+from loadstair.drive.staircase import climb, in_order
 from loadstair.plan.model import Lengths, Load, Workload
 from loadstair.simserver.ledger import LedgerEntry, read_ledger
 from loadstair.topology.endpoint import Endpoint
@@ -42,7 +42,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, o
                 calibrate_words=False,
             )
             with LoadSession(visit_load, workers=1, log_dir=folder) as session:
-                climb(session, LOAD.steps, LOAD, notes.hooks)
+                climb(session, in_order(LOAD.steps), LOAD, notes.hooks)
         finally:
             engine.terminate()
             engine.wait()

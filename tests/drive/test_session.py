@@ -18,7 +18,7 @@ import loadstair
 from loadstair.clock import Deadline, sleep_s
 from loadstair.drive.locustfile import locustfile
 from loadstair.drive.session import LoadSession, VisitLoad
-from loadstair.drive.staircase import Hooks, Now, climb
+from loadstair.drive.staircase import Hooks, Now, climb, in_order
 from loadstair.errors import LoadError, TopologyError
 from loadstair.fetch import fetch
 from loadstair.plan.model import Lengths, Load, Workload
@@ -86,7 +86,7 @@ def climbed(
     env = {**os.environ, "OPENAI_API_KEY": USER_KEY}
     with LoadSession(visit_load(scripted_server), workers=2, log_dir=log_dir, env=env) as session:
         pids = session.pids
-        records, drained = climb(session, LOAD.steps, LOAD, notes.hooks)
+        records, drained = climb(session, in_order(LOAD.steps), LOAD, notes.hooks)
     return notes, records, drained, pids
 
 
@@ -193,7 +193,7 @@ def test_a_hold_may_be_longer_than_the_lease(scripted_server: str, tmp_path: Pat
     load = Load(steps=(1.0,), warmup_s=0.2, hold_s=2.0, request_timeout_s=20.0)
     notes = Notes()
     with LoadSession(visit_load(scripted_server, lease_s=1.5), workers=1, log_dir=tmp_path) as session:
-        _, drained = climb(session, load.steps, load, notes.hooks)
+        _, drained = climb(session, in_order(load.steps), load, notes.hooks)
     assert drained
 
 
@@ -255,7 +255,7 @@ def test_a_visit_that_breaks_off_still_hands_over_its_records(scripted_server: s
         LoadSession(visit_load(scripted_server), workers=1, log_dir=tmp_path) as session,
         pytest.raises(TopologyError, match="the engine died"),
     ):
-        climb(session, LOAD.steps, LOAD, notes.hooks)
+        climb(session, in_order(LOAD.steps), LOAD, notes.hooks)
     assert notes.steps == []
     books = notes.counters[0]
     assert books.started == len(notes.rows()) == books.ok + books.killed
