@@ -1,6 +1,6 @@
 """The measuring half of a run: every visit of the staircase, into a run folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from loadstair import clock
+from loadstair.analysis.stationary import warmed_up
 from loadstair.drive.crew import worker_count
 from loadstair.drive.session import LoadSession, VisitLoad
 from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counters
@@ -18,6 +19,7 @@ from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import Visit, expected_step_s, visits
 from loadstair.progress import Progress
+from loadstair.samples.look import Look
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, StepRole, VisitRecord
@@ -102,7 +104,14 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
     ):
         log = VisitLog(run, visit, sampler, server_before=server_counters(topology.endpoint))
-        hooks = Hooks(tick=topology.check, on_step=log.step, on_rest=log.rest, on_progress=log.progress)
+        hooks = Hooks(
+            tick=topology.check,
+            on_step=log.step,
+            on_rest=log.rest,
+            on_progress=log.progress,
+            warmed_up=warmed_up,
+            precise=log.precise,
+        )
         try:
             steps, drained = climb(load, log.next_step, run.plan.load, hooks)
             log.finished(steps, drained, server_after=settled_counters(topology.endpoint))
@@ -153,6 +162,9 @@ class VisitLog:
         expected_s = self._expected_s(record.step) if record.role is StepRole.PLANNED else 0.0
         self._run.progress.step_done(self._line(record, table), expected_s)
         self._steering.step_done(record, table)
+
+    def precise(self, looks: Sequence[Look]) -> bool:
+        return self._steering.precise(looks)
 
     def next_step(self) -> StepOrder | None:
         order = self._steering.next_step()

@@ -1,12 +1,13 @@
 """Asks the analysis what each finished step means and tells the climb where to go: once more, on, or no further."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from loadstair.analysis.onward import stop_reason, worth_repeating
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
+from loadstair.analysis.precision import precise_enough, rates
 from loadstair.analysis.slo import request_limits
 from loadstair.analysis.step import measure_visit
 from loadstair.analysis.verdict import judge_step
@@ -14,6 +15,7 @@ from loadstair.drive.staircase import StepOrder
 from loadstair.plan.model import Plan
 from loadstair.plan.staircase import Visit
 from loadstair.samples.frame import samples_from_tables, telemetry_from_tables
+from loadstair.samples.look import Look
 from loadstair.samples.runrecord import StepRecord, StepRole, VisitRecord
 
 
@@ -52,6 +54,11 @@ class Steering:
         telemetry = telemetry_from_tables([self._telemetry()])
         measured = measure_visit(visit, samples_from_tables(self._tables), telemetry, limits)
         self._judged += [JudgedStep(step=step, findings=judge_step(step, self._plan)) for step in measured]
+
+    def precise(self, looks: Sequence[Look]) -> bool:
+        """Whether these looks at a hold tell its throughput as precisely as the plan wants."""
+        wanted = self._plan.load.precision
+        return wanted is None or precise_enough(rates(looks), wanted)
 
     def next_step(self) -> StepOrder | None:
         last = self._judged[-1] if self._judged else None

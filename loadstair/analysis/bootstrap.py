@@ -122,8 +122,23 @@ def rate_measured(rates: Mapping[int, SlicedRate], rng: np.random.Generator) -> 
     )
 
 
-def batch_means_draws(per_slice: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Draws of the mean of a stationary series by batch means, shape [DRAWS].
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchMeans:
+    """The mean of a stationary series, and Student's t for its error."""
+
+    mean: float
+    error: float
+    """Standard error."""
+    degrees: float
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval."""
+        return self.error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.degrees))
+
+
+def batch_means(per_slice: FloatArray) -> BatchMeans:
+    """At least two slices.
 
     What correlation is left between neighbouring batches widens the interval as it would for an AR(1) series, and
     costs degrees of freedom. Negative correlation is taken as none: it would narrow the interval on thin evidence.
@@ -133,9 +148,17 @@ def batch_means_draws(per_slice: FloatArray, rng: np.random.Generator) -> FloatA
     # The estimate of a correlation from `count` values is about 1/count too low.
     correlation = min(max(0.0, lag_one_correlation(batches) + 1 / count), 0.9)
     inflation = (1 + correlation) / (1 - correlation)
-    error = math.sqrt(batches.var(ddof=1) / count * inflation)
-    degrees = max(2.0, count / inflation - 1)
-    return _not_negative(batches.mean() + error * student_draws(degrees, rng))
+    return BatchMeans(
+        mean=float(batches.mean()),
+        error=math.sqrt(batches.var(ddof=1) / count * inflation),
+        degrees=max(2.0, count / inflation - 1),
+    )
+
+
+def batch_means_draws(per_slice: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Draws of the mean of a stationary series by batch means, shape [DRAWS]."""
+    found = batch_means(per_slice)
+    return _not_negative(found.mean + found.error * student_draws(found.degrees, rng))
 
 
 def lag_one_correlation(series: FloatArray) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from loadstair.analysis.latency import BoolArray, FloatArray, Stalls
 from loadstair.analysis.meanwhile import Meanwhile, in_window
 from loadstair.analysis.slo import RequestLimits, within_limits
 from loadstair.analysis.throughput import (
+    SLICES,
     SlicedRate,
     TokenArrivals,
     Window,
@@ -52,6 +54,9 @@ class VisitStep:
     good: SlicedRate | None
     """None without an SLO."""
     in_flight_mean: float
+    over_hold: Mapping[str, FloatArray]
+    """What must not drift, over SLICES equal parts of the hold: "requests in flight", "tokens/s", and "TTFT", the mean
+    of the ok requests dispatched in that part, NaN without any."""
     latency_ms: Mapping[str, Blocked]
     """By METRICS, plus "ttft_due"; of ok requests dispatched in the hold."""
     outcomes: Mapping[str, int]
@@ -119,14 +124,20 @@ def _measure_step(
     inputs = timed.requests["input_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     inputs_known = ~np.isnan(inputs)
     input_asked = timed.requests["input_tokens_asked"].to_numpy(dtype=np.float64)
+    tokens = sliced_rate(arrivals.time_ns, arrivals.tokens, window)
     return VisitStep(
         visit=visit,
         record=record,
         window=window,
-        tokens=sliced_rate(arrivals.time_ns, arrivals.tokens, window),
+        tokens=tokens,
         completions=completion_rate(samples, None, window),
         good=None if good is None else completion_rate(samples, good, window),
         in_flight_mean=in_flight_mean(samples, window),
+        over_hold={
+            "requests in flight": _in_flight_over(samples, window),
+            "tokens/s": tokens.per_slice,
+            "TTFT": _ttft_over(timed, window),
+        },
         latency_ms=_latencies(timed, gaps),
         outcomes=_outcomes(hold),
         outcomes_all=_outcomes(step),
@@ -142,6 +153,24 @@ def _measure_step(
         output_tokens_asked_max=int(output_asked.max()) if len(output_asked) else None,
         meanwhile=in_window(telemetry, visit.topology, window),
     )
+
+
+def _in_flight_over(samples: Samples, window: Window) -> FloatArray:
+    """Mean number of requests under way in each part of the window; shape [SLICES]."""
+    edges_ns = window.start_ns + np.arange(SLICES + 1, dtype=np.int64) * (window.end_ns - window.start_ns) // SLICES
+    parts = pairwise(edges_ns)
+    return np.array([in_flight_mean(samples, Window(start_ns=int(a), end_ns=int(b))) for a, b in parts])
+
+
+def _ttft_over(timed: Samples, window: Window) -> FloatArray:
+    """Mean TTFT in ms of the requests dispatched in each part of the window, NaN without any; shape [SLICES]."""
+    ttft = latency.ttft_ms(timed.requests)
+    known = ~np.isnan(ttft)
+    since_ns = latency.int_column(timed.requests, "dispatch_ns") - window.start_ns
+    part = np.clip(since_ns * SLICES // (window.end_ns - window.start_ns), 0, SLICES - 1)[known]
+    count = np.bincount(part, minlength=SLICES)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.bincount(part, weights=ttft[known], minlength=SLICES) / count, dtype=np.float64)
 
 
 def _deviation_median(timed: Samples, counted: str) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from loadstair.analysis.bootstrap import enough_for
 from loadstair.analysis.estimate import Finding, Severity
+from loadstair.analysis.stationary import drifts
 from loadstair.analysis.step import VisitStep
 from loadstair.plan.model import Load, LoadMode, Plan, Workload
 from loadstair.samples.frame import Samples
@@ -24,6 +25,7 @@ TOKEN_DEVIATION_MAX = 0.02
 INPUT_DEVIATION_MAX = 0.10
 TOKEN_COUNT_TOLERANCE = 0.005
 """Of the server's own output tokens: engines count the end-of-sequence token differently."""
+NOT_STATIONARY = "load.not_stationary"
 REQUESTS_FAILED = "requests.failed"
 WORKERS_LOST = "workers.lost"
 TOKENS_OFF = "tokens.off"
@@ -43,6 +45,7 @@ def judge_step(step: VisitStep, plan: Plan) -> tuple[Finding, ...]:
         *_workers(step),
         *_books(step),
         *_requests(step, plan),
+        *_steadiness(step),
         *_clock(step),
         *_sizes(step, plan),
     )
@@ -164,6 +167,23 @@ def _requests(step: VisitStep, plan: Plan) -> Iterator[Finding]:
         yield Finding.invalid(
             TAIL_INCOMPLETE,
             "requests of the hold were still under way when load.tail_s_max passed: the slowest are missing; raise it",
+        )
+
+
+def _steadiness(step: VisitStep) -> Iterator[Finding]:
+    found = drifts(step.over_hold)
+    if found:
+        told = ", ".join(f"{name} {change:+.0%}" for name, change in found.items())
+        yield Finding.invalid(
+            NOT_STATIONARY,
+            f"the hold was not stationary ({told} from its beginning to its end): a queue still built up, or the "
+            "server changed; lengthen load.warmup_s and load.hold_s",
+        )
+    elif step.record.stationary is False:
+        yield Finding.warning(
+            "warmup.not_stationary",
+            "TTFT, tokens/s or the requests in flight still drifted when warm-up reached load.warmup_s_max; the hold "
+            "shows no drift, but raise it",
         )
 
 

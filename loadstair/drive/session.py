@@ -67,6 +67,10 @@ class LoadStatus:
     in_flight: int
     in_flight_hold: int
     started_users: int
+    tokens: int
+    """A total since the visit began, as the next two; `loadstair.samples.look` says how far they reach."""
+    first_tokens: int
+    ttft_ns_sum: int
 
 
 class _PortTakenError(LoadError):
@@ -146,6 +150,9 @@ class LoadSession:
             in_flight=answer["in_flight"],
             in_flight_hold=answer["in_flight_hold"],
             started_users=answer["started_users"],
+            tokens=answer["tokens"],
+            first_tokens=answer["first_tokens"],
+            ttft_ns_sum=answer["ttft_ns_sum"],
         )
 
     def flush(self) -> dict[int, Counters]:

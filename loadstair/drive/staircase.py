@@ -1,6 +1,8 @@
 """The steps of one visit: warm-up, hold, tail, step after step without a drain between, then the drain.
 
-The hold is measured from the barrier: all workers have switched when it begins, none has before it ends.
+Warm-up lasts at least its minimum and until the load has become stationary; the hold its minimum and, where the plan
+wants a precision, until the throughput is known so well. Both are bounded. The hold is measured from the barrier: all
+workers have switched when it begins, none has before it ends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +11,19 @@ from typing import Final
 
 import pyarrow as pa
 
-from loadstair.clock import Deadline, now_ns, sleep_s
+from loadstair.clock import Deadline, monotonic_ns, now_ns, sleep_s
 from loadstair.drive.session import LoadSession, LoadStatus
 from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load
+from loadstair.samples.look import Look
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord, StepRole
-from loadstair.units import ns_from_s
+from loadstair.units import NS_PER_S, ns_from_s, s_from_ns
 
 TICK_S: Final = 0.25
 GROWTH_S_MAX: Final = 5.0
+LONGEST: Final = 4.0
+"""Warm-up's and hold's maximum, in their minimum, where the plan gives none."""
 NO_COUNTERS: Final = Counters(started=0, ok=0, failed=0, killed=0)
 
 
@@ -69,6 +74,10 @@ class Hooks:
     on_step: Callable[[StepRecord, pa.Table, Mapping[int, Counters]], None]
     on_rest: Callable[[pa.Table, Mapping[int, Counters]], None]
     on_progress: Callable[[Now], None]
+    warmed_up: Callable[[Sequence[Look]], bool]
+    """Whether a load looked at so often since it stopped growing has become stationary."""
+    precise: Callable[[Sequence[Look]], bool]
+    """Whether looks at a hold tell its throughput as precisely as the plan wants; asked only where it wants that."""
 
 
 def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -> tuple[tuple[StepRecord, ...], bool]:
@@ -86,7 +95,7 @@ def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -
         counters = session.flush() if drained else session.stop()
         hooks.on_rest(session.take_records(), counters)
     except BaseException:
-        _rescue(session, hooks)
+        rescue(session, hooks)
         raise
     return with_counters(records, counters), drained
 
@@ -105,12 +114,9 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
     """Ends with a flush: its counters, of all steps so far, are the second value."""
     number, users = order.step, order.load
     start_ns = session.begin_step(step=number, load=users, users=round(users), growth_s=growth_s(load))
-    _warm_up(session, number, users, load, hooks)
+    stationary = _warm_up(session, number, users, load, hooks)
     hold_start_ns = session.set_phase(Phase.HOLD)
-    hold = Deadline.after_s(load.hold_s)  # a step of the wall clock must not shorten it
-    while not hold.passed():
-        left_s = hold.left_s()
-        _wait(session, hooks, Now(step=number, load=users, phase="hold", left_s=left_s), left_s)
+    held_ns = _hold(session, number, users, load, hooks)
     session.set_phase(Phase.TAIL)
     status = _tail(session, number, users, load, hooks)
     tail_end_ns = now_ns()
@@ -120,30 +126,76 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
         load=users,
         start_ns=start_ns,
         hold_start_ns=hold_start_ns,
-        hold_end_ns=hold_start_ns + ns_from_s(load.hold_s),
+        hold_end_ns=hold_start_ns + held_ns,
         tail_end_ns=tail_end_ns,
         tail_complete=status.in_flight_hold == 0,
         workers=status.workers,
         workers_lost=status.workers_lost,
         counters=counters.get(number, NO_COUNTERS),
         role=order.role,
+        stationary=stationary,
     )
     return record, counters
 
 
-def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> None:
-    """At least `warmup_s`, and until every user has dispatched in this step; users of the step before may still be busy
-    with a long request. Waiting for them ends with the request timeout."""
+def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> bool | None:
+    """At least `warmup_s`, until every user has dispatched in this step (users of the step before may be busy with a
+    long request; waiting for them ends with the request timeout), and until the load is stationary, at most
+    `warmup_s_max`. Whether it became so; None where the plan leaves no time to look."""
+    longest_s = load.warmup_s_max if load.warmup_s_max is not None else LONGEST * load.warmup_s
+    growing = Deadline.after_s(growth_s(load))
     minimum = Deadline.after_s(load.warmup_s)
-    maximum = Deadline.after_s(load.warmup_s + load.request_timeout_s)
-    while not minimum.passed():
-        left_s = minimum.left_s()
-        _wait(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), left_s)
-    while not maximum.passed():
+    maximum = Deadline.after_s(max(load.warmup_s, longest_s))
+    for_users = Deadline.after_s(load.warmup_s + load.request_timeout_s)
+    looks: list[Look] = []
+    while True:
         status = session.status()
-        if status.started_users >= status.users:
-            return
-        _wait(session, hooks, Now(step=number, load=users, phase="warmup", left_s=None), TICK_S)
+        if growing.passed():
+            looks.append(_look(status))
+        all_dispatched = status.started_users >= status.users
+        if minimum.passed() and (all_dispatched or for_users.passed()):
+            if longest_s <= load.warmup_s:
+                return None
+            if hooks.warmed_up(looks):
+                return True
+            if maximum.passed():
+                return False
+        left_s = None if minimum.passed() else minimum.left_s()
+        at_most_s = TICK_S if left_s is None else left_s
+        wait_a_tick(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), at_most_s)
+
+
+def _hold(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> int:
+    """How long it was, in ns. The monotonic clock counts: a step of the wall clock must not shorten it."""
+    begun_ns = monotonic_ns()
+    minimum = Deadline.after_s(load.hold_s)
+
+    def wait(until: Deadline) -> None:
+        wait_a_tick(session, hooks, Now(step=number, load=users, phase="hold", left_s=until.left_s()), until.left_s())
+
+    if load.precision is None:
+        while not minimum.passed():
+            wait(minimum)
+        return ns_from_s(load.hold_s)
+    longest_s = load.hold_s_max if load.hold_s_max is not None else LONGEST * load.hold_s
+    maximum = Deadline.after_s(max(load.hold_s, longest_s))
+    looks: list[Look] = []
+    while not maximum.passed():
+        looks.append(_look(session.status()))
+        if minimum.passed() and hooks.precise(looks):
+            break
+        wait(maximum if minimum.passed() else minimum)
+    return monotonic_ns() - begun_ns
+
+
+def _look(status: LoadStatus) -> Look:
+    return Look(
+        time_s=s_from_ns(monotonic_ns()),
+        in_flight=status.in_flight,
+        tokens=status.tokens,
+        first_tokens=status.first_tokens,
+        ttft_s_sum=status.ttft_ns_sum / NS_PER_S,
+    )
 
 
 def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> LoadStatus:
@@ -152,7 +204,7 @@ def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Ho
         status = session.status()
         if status.in_flight_hold == 0 or deadline.passed():
             return status
-        _wait(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
+        wait_a_tick(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
 
 
 def _drain(session: LoadSession, last: StepRecord | None, load: Load, hooks: Hooks) -> bool:
@@ -163,19 +215,19 @@ def _drain(session: LoadSession, last: StepRecord | None, load: Load, hooks: Hoo
 
     def wait(seconds: float) -> None:
         now = Now(step=last.step, load=last.load, phase="drain", left_s=deadline.left_s())
-        _wait(session, hooks, now, seconds)
+        wait_a_tick(session, hooks, now, seconds)
 
     return session.drain(deadline, wait=wait)
 
 
-def _wait(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
+def wait_a_tick(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
     session.check_processes()
     hooks.tick()
     hooks.on_progress(now)
     sleep_s(min(at_most_s, TICK_S))
 
 
-def _rescue(session: LoadSession, hooks: Hooks) -> None:
+def rescue(session: LoadSession, hooks: Hooks) -> None:
     """Gets what was measured out of a visit that broke off. A failure here never hides the first cause."""
     try:
         counters = session.stop()

@@ -70,6 +70,7 @@ class CommandedLoad:
             "in_flight": recorder.in_flight(),
             "in_flight_hold": recorder.in_flight_hold(self._gate.tag.step),
             "started_users": len(self._gate.dispatched),
+            **recorder.totals(),
         }
 
     def _begin_step(self, data: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,9 @@ class Controller:
             in_flight=_total(answers, "in_flight"),
             in_flight_hold=_total(answers, "in_flight_hold"),
             started_users=_total(answers, "started_users"),
+            tokens=_total(answers, "tokens"),
+            first_tokens=_total(answers, "first_tokens"),
+            ttft_ns_sum=_total(answers, "ttft_ns_sum"),
         )
 
     def _step(self) -> Response:

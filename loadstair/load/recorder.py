@@ -19,6 +19,7 @@ from loadstair.clock import Deadline, monotonic_ns
 from loadstair.load.attempt import Attempt, Ended, sample, stream_parser
 from loadstair.load.client import Failure
 from loadstair.load.timeline import StreamParser, Timeline
+from loadstair.samples.latency import tokens_arrived, ttft_ns
 from loadstair.samples.record import SAMPLE_FIELDS, Outcome, Phase, RequestSample
 from loadstair.units import NS_PER_S
 
@@ -52,6 +53,17 @@ class Books:
     killed: int = 0
 
 
+@dataclass(slots=True)
+class Totals:
+    """Of all requests so far, as far as they were parsed."""
+
+    tokens: int = 0
+    first_tokens: int = 0
+    """Requests whose first token has come."""
+    ttft_ns_sum: int = 0
+    """Of those."""
+
+
 class Recorder:
     """`send_batch` gets a packed batch and must not block for long: while it runs, `batches` and `counters` are those
     with this batch and no later one; None where nobody wants batches. `on_sample` gets each record, once."""
@@ -80,6 +92,8 @@ class Recorder:
         self._broken: dict[Attempt, Exception] = {}
         """Those whose parser failed while they were under way."""
         self._rows: list[list[Any]] = []
+        self._told = Totals()
+        """Of the requests that have their record."""
         self.batches = 0
         """Sent so far."""
         self._work = Event()
@@ -164,6 +178,17 @@ class Recorder:
         """Tokens of requests that have no record yet, as far as they were parsed."""
         return sum(parser.tokens for parser in self._parsers.values())
 
+    def totals(self) -> dict[str, int]:
+        """As `Totals`: of requests with a record, and of streams under way as far as they were parsed."""
+        totals = replace(self._told)
+        for attempt, parser in self._parsers.items():
+            totals.tokens += parser.tokens
+            first_ns, sent_ns = parser.first_token_ns, attempt.exchange.sent_ns
+            if first_ns is not None and sent_ns is not None:
+                totals.first_tokens += 1
+                totals.ttft_ns_sum += first_ns - sent_ns
+        return asdict(totals)
+
     def _record(self, over: Ended) -> None:
         """Whatever a response makes of the parser, its request gets its record, and those behind it theirs."""
         attempt = over.attempt
@@ -181,6 +206,7 @@ class Recorder:
         self._broken.pop(attempt, None)
         self._tell(record, attempt)
         self._count(record)
+        self._add(record)
         self._recorded += 1
         if self._send_batch is not None:
             self._rows.append(row)
@@ -238,6 +264,13 @@ class Recorder:
                 books.killed += 1
             case _:
                 books.failed += 1
+
+    def _add(self, record: RequestSample) -> None:
+        self._told.tokens += tokens_arrived(record)
+        waited_ns = ttft_ns(record)
+        if waited_ns is not None:
+            self._told.first_tokens += 1
+            self._told.ttft_ns_sum += waited_ns
 
     def _send_regularly(self) -> None:
         while True:

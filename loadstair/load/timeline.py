@@ -126,6 +126,11 @@ class StreamParser:
         return len(self._arrival_indexes) if self._tokens_said is None else self._tokens_said
 
     @property
+    def first_token_ns(self) -> int | None:
+        """Stamp of the first chunk that carried output; None until one was parsed."""
+        return self._exchange.stamps_ns[self._arrival_indexes[0]] if self._arrival_indexes else None
+
+    @property
     def work(self) -> int:
         """Done so far, in the unit of `EventReader.work`."""
         return self._reader.work

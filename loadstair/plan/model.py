@@ -91,7 +91,15 @@ class Load(PlanValue):
     """closed: steps are concurrent users; open: steps are requests per second."""
     steps: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1000)]
     warmup_s: Seconds = 5.0
+    """The least: warm-up goes on until TTFT and the requests in flight no longer drift."""
+    warmup_s_max: Seconds | None = None
+    """When warm-up ends all the same; by default four times `warmup_s`."""
     hold_s: PositiveSeconds = 20.0
+    """With `precision` the least: the hold then goes on until the throughput is known so well."""
+    hold_s_max: PositiveSeconds | None = None
+    """When a hold for `precision` ends all the same; by default four times `hold_s`."""
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Half the width of the throughput's 95 % interval that a hold aims at, as a share of the throughput: 0.03."""
     cooldown_s: Seconds = 3.0
     """Idle time after a visit's drain."""
     tail_s_max: PositiveSeconds = 120.0
@@ -111,8 +119,6 @@ class Load(PlanValue):
     connections: Literal["keep_alive", "per_request"] = "keep_alive"
     abort_share: Share = 0.0
     arrivals: Literal["constant", "poisson", "gamma", "trace"] | None = None
-    precision: Positive | None = None
-    hold_s_max: Positive | None = None
 
 
 class Slo(PlanValue):

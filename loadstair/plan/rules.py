@@ -63,8 +63,6 @@ def _not_supported(plan: Plan) -> Iterator[Problem]:
         "load.refine": plan.load.refine > 0 and plan.load.refine,
         "load.abort_share": plan.load.abort_share > 0 and plan.load.abort_share,
         "load.arrivals": plan.load.arrivals,
-        "load.precision": plan.load.precision,
-        "load.hold_s_max": plan.load.hold_s_max,
         "workers": isinstance(plan.workers, RemoteWorkers) and "remote workers",
         "variants": plan.variants is not None and "variants",
         "matrix": plan.matrix is not None and "matrix",
@@ -82,6 +80,14 @@ def _time_limits(load: Load) -> Iterator[Problem]:
             message=f"{first_byte_s:g} s is longer than the whole request may take "
             f"(load.request_timeout_s: {load.request_timeout_s:g} s)",
         )
+    for longest, least in (("warmup_s_max", "warmup_s"), ("hold_s_max", "hold_s")):
+        longest_s, least_s = getattr(load, longest), getattr(load, least)
+        if longest_s is not None and longest_s < least_s:
+            message = f"{longest_s:g} s is shorter than the least (load.{least}: {least_s:g} s)"
+            yield Problem(path=f"load.{longest}", message=message)
+    if load.hold_s_max is not None and load.precision is None:
+        message = "bounds the hold for load.precision, which is missing: give both or neither"
+        yield Problem(path="load.hold_s_max", message=message)
 
 
 def _steps(plan: Plan) -> Iterator[Problem]:

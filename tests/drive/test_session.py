@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -22,11 +23,13 @@ from loadstair.drive.staircase import Hooks, Now, climb, in_order
 from loadstair.errors import LoadError, TopologyError
 from loadstair.fetch import fetch
 from loadstair.plan.model import Lengths, Load, Workload
+from loadstair.samples.look import Look
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord
 from loadstair.samples.table import SAMPLE_SCHEMA
 from loadstair.topology.endpoint import Endpoint
 from loadstair.topology.ports import free_ports
+from loadstair.units import NS_PER_S, s_from_ns
 
 USER_KEY = "sk-of-the-user"
 LOAD = Load(steps=(2.0, 5.0), warmup_s=0.4, hold_s=1.0, request_timeout_s=20.0)
@@ -54,7 +57,19 @@ class Notes:
         self.step_counters: list[dict[int, Counters]] = []
         self.counters: dict[int, Counters] = {}
         self.progress: list[Now] = []
-        self.hooks = Hooks(tick=tick, on_step=self._step, on_rest=self._rest, on_progress=self.progress.append)
+        self.looks: list[Sequence[Look]] = []
+        self.hooks = Hooks(
+            tick=tick,
+            on_step=self._step,
+            on_rest=self._rest,
+            on_progress=self.progress.append,
+            warmed_up=self._enough,
+            precise=self._enough,
+        )
+
+    def _enough(self, looks: Sequence[Look]) -> bool:
+        self.looks.append(looks)
+        return True
 
     def _step(self, record: StepRecord, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self.steps.append(record)
@@ -206,6 +221,57 @@ def test_a_port_that_somebody_else_took_meanwhile_is_replaced(scripted_server: s
             visit_load(scripted_server), workers=1, log_dir=tmp_path, ports=lambda _: next(found)
         ) as session:
             assert len(session.status().workers) == 1
+
+
+def test_warm_up_goes_on_until_the_load_is_stationary_or_its_maximum_has_passed(
+    scripted_server: str, tmp_path: Path
+) -> None:
+    load = LOAD.model_copy(update={"steps": (2.0, 3.0, 4.0), "hold_s": 0.3, "warmup_s_max": 1.5})
+    asked: list[list[Look]] = []
+
+    def warmed_up(looks: Sequence[Look]) -> bool:
+        asked.append(list(looks))
+        return len(asked) == 3  # the first step is looked at twice in vain, the others until the maximum
+
+    notes = Notes()
+    hooks = replace(notes.hooks, warmed_up=warmed_up)
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        records, _ = climb(session, in_order(load.steps), load, hooks)
+    assert [record.stationary for record in records] == [True, False, False]
+    assert s_from_ns(records[1].hold_start_ns - records[1].start_ns) >= load.warmup_s_max
+    last = asked[-1][-1]
+    assert [look.tokens for look in asked[-1]] == sorted(look.tokens for look in asked[-1])
+    assert last.in_flight == 4
+    # The scripted server begins each answer after some 20 ms.
+    assert 0.01 < last.ttft_s_sum / last.first_tokens < 0.1
+    rows = [row for row in notes.rows() if row["first_token_ns"] is not None]
+    assert last.first_tokens <= len(rows)
+    assert last.tokens <= sum(len(row["arrivals"]) for row in rows)  # type: ignore[arg-type]
+
+
+def test_without_time_to_look_warm_up_has_its_minimum_alone(scripted_server: str, tmp_path: Path) -> None:
+    load = LOAD.model_copy(update={"steps": (2.0,), "hold_s": 0.3, "warmup_s_max": LOAD.warmup_s})
+    notes = Notes()
+    with LoadSession(visit_load(scripted_server), workers=1, log_dir=tmp_path) as session:
+        (record,), _ = climb(session, in_order(load.steps), load, notes.hooks)
+    assert record.stationary is None
+    assert notes.looks == []
+
+
+@pytest.mark.parametrize(("precise", "held_s"), [(True, 0.5), (False, 1.2)])
+def test_a_hold_for_a_precision_ends_when_it_is_reached_or_with_its_maximum(
+    precise: bool, held_s: float, scripted_server: str, tmp_path: Path
+) -> None:
+    load = LOAD.model_copy(update={"steps": (2.0,), "hold_s": 0.5, "hold_s_max": 1.2, "precision": 0.03})
+    notes = Notes()
+    with LoadSession(visit_load(scripted_server), workers=1, log_dir=tmp_path) as session:
+        (record,), _ = climb(session, in_order(load.steps), load, replace(notes.hooks, precise=lambda _: precise))
+    lasted_s = s_from_ns(record.hold_end_ns - record.hold_start_ns)
+    assert lasted_s >= held_s
+    assert precise == (lasted_s < 1.2)
+    hold = [row for row in notes.rows() if row["phase"] == Phase.HOLD]
+    # Dispatched before the barrier at its end, which all workers pass a little later than the window's end.
+    assert all(record.hold_start_ns - NS_PER_S <= row["dispatch_ns"] for row in hold)  # type: ignore[operator]
 
 
 def test_progress_names_every_phase_of_each_step(climbed: Climbed) -> None:
@@ -372,8 +438,8 @@ def test_the_locustfile_works_by_itself(scripted_server: str, tmp_path: Path) ->
         "3",
         "--spawn-rate",
         "3",
-        "--run-time",
-        "1s",
+        "--run-time",  # Locust counts it from before its own start-up, which takes a second on a busy machine
+        "4s",
         "--json",
         "--model",
         "m",
