@@ -11,13 +11,15 @@ import pyarrow as pa
 from loadstair import clock
 from loadstair.analysis.stationary import warmed_up
 from loadstair.drive.crew import worker_count
+from loadstair.drive.matrix import run_tests
 from loadstair.drive.session import LoadSession, VisitLoad
 from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counters
 from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
+from loadstair.plan.matrix import bursts
 from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
 from loadstair.plan.rules import expected_e2e_s
-from loadstair.plan.staircase import Visit, expected_step_s, visits
+from loadstair.plan.staircase import Visit, expected_step_s, planned_steps, visits
 from loadstair.progress import Progress
 from loadstair.samples.look import Look
 from loadstair.samples.record import Outcome, Phase
@@ -113,7 +115,10 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
             precise=log.precise,
         )
         try:
-            steps, drained = climb(load, log.next_step, run.plan.load, hooks)
+            if run.plan.matrix is not None:
+                steps, drained = run_tests(load, bursts(run.plan.matrix), run.plan.load, hooks)
+            else:
+                steps, drained = climb(load, log.next_step, run.plan.load, hooks)
             log.finished(steps, drained, server_after=settled_counters(topology.endpoint))
         except BaseException:
             with suppress(StorageError):  # what ended the visit is the cause to tell
@@ -161,7 +166,8 @@ class VisitLog:
         self._write_visit(drained=False, server_after=None)
         expected_s = self._expected_s(record.step) if record.role is StepRole.PLANNED else 0.0
         self._run.progress.step_done(self._line(record, table), expected_s)
-        self._steering.step_done(record, table)
+        if record.test is None:
+            self._steering.step_done(record, table)
 
     def precise(self, looks: Sequence[Look]) -> bool:
         return self._steering.precise(looks)
@@ -171,7 +177,7 @@ class VisitLog:
         if order is not None and order.role is StepRole.REPEATED:
             self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} users: invalid, once more")
         if self._steering.stopped is not None:
-            left = range(len(self._steps_planned()), len(self._run.plan.load.steps))
+            left = range(len(self._steps_planned()), len(planned_steps(self._run.plan.load)))
             self._run.progress.skip(
                 f"{self._visit.topology.name}: {self._steering.stopped}; the steps above are left out",
                 sum(map(self._expected_s, left)),
@@ -231,15 +237,17 @@ class VisitLog:
         )
 
     def _line(self, record: StepRecord, table: pa.Table) -> str:
-        loads, repeats = self._run.plan.load.steps, self._run.plan.load.repeats
+        steps, repeats = planned_steps(self._run.plan.load), self._run.plan.load.repeats
         outcomes = [
             row["outcome"]
             for row in table.select(["step", "phase", "outcome"]).to_pylist()
-            if row["step"] == record.step and row["phase"] == Phase.HOLD
+            if row["step"] == record.step and (row["phase"] == Phase.HOLD or record.test is not None)
         ]
         ok = outcomes.count(Outcome.OK)
         failed = f", {len(outcomes) - ok} not ok" if len(outcomes) > ok else ""
-        which = f"step {record.step + 1}/{len(loads)}" if record.role is StepRole.PLANNED else str(record.role)
+        which = f"step {record.step + 1}/{len(steps)}" if record.role is StepRole.PLANNED else str(record.role)
+        if record.test is not None:
+            which = record.test
         repeat = f", repeat {self._visit.repeat + 1}/{repeats}" if repeats > 1 else ""
         return f"{self._visit.topology.name}: {record.load:g} users: {ok} requests ok{failed} ({which}{repeat})"
 

@@ -13,6 +13,7 @@ from loadstair.plan.model import (
     ExternalTopology,
     KubernetesTopology,
     Lengths,
+    Matrix,
     Plan,
     ProcessesTopology,
     SimulatedTopology,
@@ -28,9 +29,12 @@ from loadstair.topology.missing import missing_here
 def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
     workload, load = plan.workload, plan.load
     yield f"plan {plan.name}: {workload.endpoint} on {workload.model}"
-    yield f"  input tokens {_lengths(workload.input_tokens)}, output tokens {_lengths(workload.output_tokens)}"
-    yield f"  steps (users): {', '.join(f'{step:g}' for step in load.steps)}"
-    yield f"  each: warm-up {load.warmup_s:g} s, hold {load.hold_s:g} s, then until its requests have ended"
+    if plan.matrix is not None:
+        yield from _tests(plan.matrix)
+    else:
+        yield f"  input tokens {_lengths(workload.input_tokens)}, output tokens {_lengths(workload.output_tokens)}"
+        yield f"  steps (users): {', '.join(f'{step:g}' for step in load.steps)}"
+        yield f"  each: warm-up {load.warmup_s:g} s, hold {load.hold_s:g} s, then until its requests have ended"
     for topology in plan.topologies:
         yield f"topology {topology.name}: {_described(topology)}"
     order = " ".join(visit.topology.name for visit in visits(plan))
@@ -39,7 +43,7 @@ def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
     unknown = any(expected_e2e_s(plan, topology, load.steps[-1]) is None for topology in plan.topologies)
     at_least = "at least " if unknown else "about "
     yield f"duration: {at_least}{expected_s / 60:.1f} min"
-    if unknown:
+    if unknown and plan.matrix is None:
         yield f"note: load.hold_s ({load.hold_s:g} s) should be longer than one request, which is not known beforehand"
     for line in missing_here(plan, plan_dir):
         yield f"missing here: {line}"
@@ -54,6 +58,22 @@ def live_check(plan: Plan, plan_dir: Path) -> Iterator[str]:
                 yield f"{topology.name}: has {wait_s:g} s from now to answer"
             with bring_up(topology, plan=plan, plan_dir=plan_dir, log_dir=Path(log_dir), visit=index) as running:
                 yield f"live: {topology.name} answers at {running.endpoint.url}"
+
+
+def _tests(matrix: Matrix) -> Iterator[str]:
+    yield (
+        f"  {matrix.warmup_requests} warm-up requests, then for each pair of lengths a baseline of "
+        f"{matrix.baseline_requests} single requests"
+    )
+    for test in matrix.tests:
+        users = "1 user" if test.users == 1 else f"{test.users} users"
+        yield f"  test {test.id}: {users}, {_lengths(test.input_tokens)} in / {_lengths(test.output_tokens)} out"
+    together = "at once" if matrix.growth_s == 0 else f"within {matrix.growth_s:g} s"
+    runs = "1 run" if matrix.runs == 1 else f"{matrix.runs} runs"
+    yield (
+        f"  each: {runs} of {matrix.requests_per_user} request(s) a user, begun {together}; "
+        f"{matrix.cooldown_s:g} s idle between two tests"
+    )
 
 
 def _lengths(lengths: Lengths) -> str:

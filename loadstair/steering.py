@@ -12,8 +12,8 @@ from loadstair.analysis.slo import request_limits
 from loadstair.analysis.step import measure_visit
 from loadstair.analysis.verdict import judge_step
 from loadstair.drive.staircase import StepOrder
-from loadstair.plan.model import Plan
-from loadstair.plan.staircase import Visit
+from loadstair.plan.model import LoadShape, Plan
+from loadstair.plan.staircase import Visit, planned_steps
 from loadstair.samples.frame import samples_from_tables, telemetry_from_tables
 from loadstair.samples.look import Look
 from loadstair.samples.runrecord import StepRecord, StepRole, VisitRecord
@@ -31,6 +31,7 @@ class Steering:
         self._rng = np.random.default_rng((plan.seed, visit.visit))
         self._tables: list[pa.Table] = []
         self._judged: list[JudgedStep] = []
+        self._steps = planned_steps(plan.load)
         self._planned = 0
         """Taken so far."""
         self._added = 0
@@ -61,21 +62,26 @@ class Steering:
         return wanted is None or precise_enough(rates(looks), wanted)
 
     def next_step(self) -> StepOrder | None:
+        """None where the climb is over. Only a staircase is steered: a soak and a spike are what the plan says."""
+        steered = self._plan.load.shape is LoadShape.STAIRCASE
         last = self._judged[-1] if self._judged else None
-        if last is not None and last.step.record.role is not StepRole.REPEATED and worth_repeating(last):
+        if steered and last is not None and last.step.record.role is not StepRole.REPEATED and worth_repeating(last):
             return self._add(last.step.record.load, StepRole.REPEATED)
-        if self._planned == len(self._plan.load.steps):
+        if self._planned == len(self._steps):
             return None
-        if self._plan.load.stop_early:
+        if steered and self._plan.load.stop_early:
             self.stopped = stop_reason(self._load_steps(), self._rng)
         return None if self.stopped else self._next_planned()
 
     def _next_planned(self) -> StepOrder:
         step, self._planned = self._planned, self._planned + 1
-        return StepOrder(step=step, load=self._plan.load.steps[step])
+        planned = self._steps[step]
+        return StepOrder(
+            step=step, load=planned.load, at_once=planned.at_once, hold_s=planned.hold_s, tail=planned.tail
+        )
 
     def _add(self, load: float, role: StepRole) -> StepOrder:
-        step, self._added = len(self._plan.load.steps) + self._added, self._added + 1
+        step, self._added = len(self._steps) + self._added, self._added + 1
         return StepOrder(step=step, load=load, role=role)
 
     def _load_steps(self) -> list[LoadStep]:

@@ -17,7 +17,8 @@ LOADS = [4, 16, 32, 64, 128]
 
 
 def run_of(**load: object) -> SyntheticRun:
-    plan = plan_of({"a": FLAT}, load={"steps": LOADS, "hold_s": 6, **load})
+    """Warm-up is longer than a request with 128 users, 2.6 s: all of them are under way when the hold begins."""
+    plan = plan_of({"a": FLAT}, load={"steps": LOADS, "warmup_s": 4, "hold_s": 6, **load})
     return simulate({"a": FLAT}, plan)
 
 
@@ -67,3 +68,22 @@ def test_an_invalid_step_is_taken_once_more_under_a_number_of_its_own() -> None:
 def test_a_step_that_stays_invalid_is_not_taken_a_third_time() -> None:
     taken, _ = steered(run_of(stop_early=False), bad_clock_steps=(1, 5))
     assert [load for _, load, _ in taken] == [4, 16, 16, 32, 64, 128]
+
+
+def test_a_spike_is_the_usual_load_the_surge_and_the_usual_load_again() -> None:
+    load = {"shape": "spike", "steps": [4, 16], "hold_s": 6, "surge_s": 3}
+    plan = plan_of({"a": FLAT}, load=load, slo={"ttft_ms_p99": 100})
+    steering = Steering(plan, Visit(visit=0, repeat=0, topology=plan.topologies[0]), TELEMETRY_SCHEMA.empty_table)
+    orders = [steering.next_step() for _ in range(4)]
+    assert [(one.load, one.hold_s, one.at_once, one.tail) for one in orders if one is not None] == [
+        (4, 6, False, False),
+        (16, 3, True, False),
+        (4, 18, True, True),  # recovery_s is three holds where the plan does not say
+    ]
+
+
+def test_a_soak_is_one_step() -> None:
+    plan = plan_of({"a": FLAT}, load={"shape": "soak", "steps": [4], "hold_s": 60})
+    steering = Steering(plan, Visit(visit=0, repeat=0, topology=plan.topologies[0]), TELEMETRY_SCHEMA.empty_table)
+    orders = [steering.next_step() for _ in range(2)]
+    assert [None if one is None else (one.load, one.hold_s) for one in orders] == [(4, 60), None]

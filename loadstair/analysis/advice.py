@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from loadstair.analysis.capacity import Capacity
 from loadstair.analysis.compare import Comparison, StepComparison, claim
-from loadstair.analysis.estimate import Estimate
+from loadstair.analysis.estimate import Estimate, inverse
 from loadstair.plan.model import LoadMode
 
 
@@ -44,8 +44,9 @@ def _alone(name: str, one: Capacity, mode: LoadMode) -> str:
 def _compared(one: Comparison, mode: LoadMode) -> str:
     said = [text for text in (_carries(one, mode), _sooner(one, mode)) if text is not None]
     if not said:
-        return f"Nothing sets {one.other} and {one.first} apart beyond the noise."
-    return "; ".join(said) + "."
+        said = [f"Nothing sets {one.other} and {one.first} apart beyond the noise"]
+    caveat = "" if one.caveat is None else f" Mind that {one.caveat}."
+    return "; ".join(said) + "." + caveat
 
 
 def _carries(one: Comparison, mode: LoadMode) -> str | None:
@@ -53,10 +54,11 @@ def _carries(one: Comparison, mode: LoadMode) -> str | None:
     highest = one.steps[-1] if one.steps else None
     peak = one.throughput_ratio
     if highest is not None and (peak.value is None or peak.value == highest.throughput_ratio.value):
-        return _tokens(one, highest.throughput_ratio, f" at {_load(highest.load, mode)}")
+        text = _tokens(one, highest.throughput_ratio, f" at {_load(highest.load, mode)}")
+        return text + _each(one.unequal, highest)
     if peak.value is None:
         return None
-    text = _tokens(one, peak, " at capacity")
+    text = _tokens(one, peak, " at capacity") + _each(one.unequal, one)
     if highest is not None and claim(highest.throughput_ratio) is not None:
         text += f", {_interval(highest.throughput_ratio)} at {_load(highest.load, mode)}"
     return text
@@ -68,6 +70,14 @@ def _tokens(one: Comparison, ratio: Estimate, where: str) -> str:
             f"The throughput of {one.other} and {one.first}{where} cannot be told apart ({_interval(ratio)} the tokens)"
         )
     return f"{one.other} carries {_interval(ratio)} the tokens of {one.first}{where}"
+
+
+def _each(unequal: bool, one: Comparison | StepComparison) -> str:
+    """Where the hardware differs, what it comes to for each GPU and each dollar."""
+    told = [f"{_interval(one.throughput_per_gpu_ratio)} per GPU"] if one.throughput_per_gpu_ratio.value else []
+    usd = inverse(one.usd_per_million_output_tokens_ratio, 1.0)
+    told += [f"{_interval(usd)} per dollar"] if usd.value else []
+    return f" ({', '.join(told)})" if unequal and told else ""
 
 
 def _sooner(one: Comparison, mode: LoadMode) -> str | None:

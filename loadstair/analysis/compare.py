@@ -6,10 +6,12 @@ A difference is claimed only where its interval excludes none (`claim`).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
+from loadstair.analysis.arm import Difference
 from loadstair.analysis.bootstrap import Measured, Ratio, interval, ratio
 from loadstair.analysis.estimate import Estimate, Finding, inverse, scaled
 from loadstair.analysis.latency import FloatArray
@@ -30,6 +32,9 @@ class StepComparison:
     ttft_p50_ratio: Estimate
     itl_p50_ratio: Estimate
     e2e_p50_ratio: Estimate
+    throughput_per_gpu_ratio: Estimate
+    usd_per_million_output_tokens_ratio: Estimate
+    output_tokens_per_joule_ratio: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +50,19 @@ class Comparison:
     throughput_per_gpu_ratio: Estimate
     usd_per_million_output_tokens_ratio: Estimate
     """Below 1: other is cheaper."""
+    output_tokens_per_joule_ratio: Estimate
+    """Each side at the step of its own highest throughput, where the power of both was measured."""
     steps: tuple[StepComparison, ...]
     """Of the loads at which both sides are valid."""
     throughput_crossover_load: Estimate
     latency_crossover_load: Estimate
     """Of median e2e."""
+    caveat: str | None
+    """The gravest of what the two should share and do not, in a few words; None where they share it all."""
+    unequal: bool
+    """Compared only because the plan says so: their GPUs, model or precision differ."""
     findings: tuple[Finding, ...]
+    """What they do not share first, with what it may do to the answer."""
 
 
 def claim(compared: Estimate) -> Literal["higher", "lower"] | None:
@@ -69,9 +81,14 @@ class Side:
     gpus: Gpus | None
     cut_off: bool
     """Its capacity may be higher than what was measured."""
+    per_joule: ByLoad
+    """Output tokens for each joule of its GPUs; empty where their power was not measured."""
 
 
-def compare(first: Side, other: Side, rng: np.random.Generator) -> Comparison:
+def compare(
+    first: Side, other: Side, rng: np.random.Generator, differences: Sequence[Difference] = (), *, unequal: bool = False
+) -> Comparison:
+    """`differences`: of what the two should share, the gravest first."""
     ours = {step.load: step for step in first.steps if step.valid}
     theirs = {step.load: step for step in other.steps if step.valid}
     loads = sorted(ours.keys() & theirs.keys())
@@ -82,10 +99,7 @@ def compare(first: Side, other: Side, rng: np.random.Generator) -> Comparison:
         peak = _at_best(_tokens(ours), _tokens(theirs), throughput, rng)
         goodput = _at_best(_good(ours), _good(theirs), {}, rng)
     e2e = {load: _percentile_ratio(theirs[load], ours[load], "e2e", rng) for load in loads}
-    gpu_ratio, usd_ratio = (
-        _known_ratio(other.gpus, first.gpus, per_dollar=False),
-        _known_ratio(other.gpus, first.gpus, per_dollar=True),
-    )
+    per_joule = {load: _joule_ratio(first.per_joule.get(load), other.per_joule.get(load), rng) for load in loads}
     by_tokens, token_findings = crossover(throughput, "throughput", rng)
     by_e2e, e2e_findings = crossover(e2e, "median latency", rng)
     return Comparison(
@@ -93,10 +107,11 @@ def compare(first: Side, other: Side, rng: np.random.Generator) -> Comparison:
         other=other.name,
         throughput_ratio=_estimate(peak),
         goodput_ratio=_estimate(goodput),
-        throughput_per_gpu_ratio=Estimate.nothing() if gpu_ratio is None else scaled(_estimate(peak), 1 / gpu_ratio),
-        usd_per_million_output_tokens_ratio=Estimate.nothing()
-        if usd_ratio is None
-        else inverse(_estimate(peak), usd_ratio),
+        throughput_per_gpu_ratio=_per_gpu(_estimate(peak), first, other),
+        usd_per_million_output_tokens_ratio=_usd(_estimate(peak), first, other),
+        output_tokens_per_joule_ratio=Estimate.nothing()
+        if cut_off
+        else _estimate(_joules_at_best(first, ours, other, theirs, per_joule, rng)),
         steps=tuple(
             StepComparison(
                 load=load,
@@ -105,12 +120,17 @@ def compare(first: Side, other: Side, rng: np.random.Generator) -> Comparison:
                 ttft_p50_ratio=_estimate(_percentile_ratio(theirs[load], ours[load], "ttft", rng)),
                 itl_p50_ratio=_estimate(_percentile_ratio(theirs[load], ours[load], "itl", rng)),
                 e2e_p50_ratio=_estimate(e2e[load]),
+                throughput_per_gpu_ratio=_per_gpu(_estimate(throughput[load]), first, other),
+                usd_per_million_output_tokens_ratio=_usd(_estimate(throughput[load]), first, other),
+                output_tokens_per_joule_ratio=_estimate(per_joule[load]),
             )
             for load in loads
         ),
         throughput_crossover_load=by_tokens,
         latency_crossover_load=by_e2e,
-        findings=(*_no_capacity(cut_off), *token_findings, *e2e_findings),
+        caveat=next((one.brief for one in differences if one.brief is not None), None),
+        unequal=unequal,
+        findings=(*(one.finding for one in differences), *_no_capacity(cut_off), *token_findings, *e2e_findings),
     )
 
 
@@ -145,7 +165,7 @@ def crossover(
         )
         return Estimate(value=value, low=None, high=None, n=len(told)), (Finding.warning("crossover.unsure", message),)
     low, high = (math.exp(end) for end in interval(found))
-    return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(told)), ()
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(told)), _several(told, what)
 
 
 def _crossing(log_loads: FloatArray, log_ratios: FloatArray) -> FloatArray:
@@ -158,6 +178,17 @@ def _crossing(log_loads: FloatArray, log_ratios: FloatArray) -> FloatArray:
     span = np.where(left == right, 1.0, left - right)
     position = log_loads[last] + left / span * (log_loads[last + 1] - log_loads[last])
     return np.where(changes.any(axis=1), position, np.nan)
+
+
+def _several(told: Sequence[tuple[float, Ratio]], what: str) -> tuple[Finding, ...]:
+    """Where the sign changes more than once beyond the noise: one load cannot tell it."""
+    claimed = [(load, said) for load, one in told if (said := claim(one.estimate())) is not None]
+    changes = [(one[0], other[0]) for one, other in pairwise(claimed) if one[1] != other[1]]
+    if len(changes) < 2:
+        return ()
+    between = ", ".join(f"between {low:g} and {high:g}" for low, high in changes)
+    message = f"the difference in {what} changes its sign {len(changes)} times ({between}): the last one is given"
+    return (Finding.warning("crossover.several", message),)
 
 
 def _no_capacity(cut_off: list[str]) -> tuple[Finding, ...]:
@@ -207,6 +238,37 @@ def _known_ratio(other: Gpus | None, first: Gpus | None, *, per_dollar: bool) ->
     if not other.usd_per_hour or not first.usd_per_hour:
         return None
     return other.usd_per_hour * other.count / (first.usd_per_hour * first.count)
+
+
+def _per_gpu(throughput: Estimate, first: Side, other: Side) -> Estimate:
+    gpus = _known_ratio(other.gpus, first.gpus, per_dollar=False)
+    return Estimate.nothing() if gpus is None else scaled(throughput, 1 / gpus)
+
+
+def _usd(throughput: Estimate, first: Side, other: Side) -> Estimate:
+    """Of the dollars for the same tokens."""
+    usd = _known_ratio(other.gpus, first.gpus, per_dollar=True)
+    return Estimate.nothing() if usd is None else inverse(throughput, usd)
+
+
+def _joule_ratio(first: Measured | None, other: Measured | None, rng: np.random.Generator) -> Ratio | None:
+    return None if first is None or other is None else ratio(other, first, rng)
+
+
+def _joules_at_best(
+    first: Side,
+    ours: Mapping[float, LoadStep],
+    other: Side,
+    theirs: Mapping[float, LoadStep],
+    known: Mapping[float, Ratio | None],
+    rng: np.random.Generator,
+) -> Ratio | None:
+    mine, its = _best(_tokens(ours)), _best(_tokens(theirs))
+    if mine is None or its is None:
+        return None
+    if mine[0] == its[0]:
+        return known.get(mine[0])
+    return _joule_ratio(first.per_joule.get(mine[0]), other.per_joule.get(its[0]), rng)
 
 
 def _estimate(one: Ratio | None) -> Estimate:

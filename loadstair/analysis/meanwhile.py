@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from loadstair.analysis.power import GpuPower, gpu_power
 from loadstair.analysis.throughput import Window
 from loadstair.samples.frame import Telemetry
 from loadstair.units import ns_from_s
@@ -39,6 +40,8 @@ class Meanwhile:
     """Summed over the topology's GPUs."""
     step_lateness: StepLateness | None
     """The latest engine's; None for engines that are no simulation."""
+    gpu_power: tuple[GpuPower, ...]
+    """Of every GPU that the topology's sources tell anything of."""
 
 
 def in_window(telemetry: Telemetry, topology: str, window: Window) -> Meanwhile:
@@ -64,6 +67,7 @@ def in_window(telemetry: Telemetry, topology: str, window: Window) -> Meanwhile:
         host_cpu_percent=_max(_means(around, "host.cpu_percent")),
         gpu_memory_used_bytes_max=_sum(_maxima(inside, "gpu.memory_used_bytes")),
         step_lateness=_step_lateness(own, window),
+        gpu_power=gpu_power(own, window),
     )
 
 

@@ -2,6 +2,7 @@
 
 from statistics import fmean
 
+from loadstair.analysis.matrix_values import matrix_records
 from loadstair.analysis.pool import LoadStep
 from loadstair.analysis.summary import Summary
 from loadstair.plan.model import LoadMode
@@ -11,6 +12,8 @@ BYTES_PER_MB = 1e6
 
 def results_json(summary: Summary) -> list[dict[str, object]]:
     """Invalid steps are listed too: `errors` then carries the reasons."""
+    if summary.matrix is not None:
+        return matrix_records(summary.matrix)
     return [
         _record(name, step, summary.mode) for name, topology in summary.topologies.items() for step in topology.steps
     ]

@@ -15,12 +15,20 @@ from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.trend import slope
 from loadstair.samples.look import Look
 
-LOOKS_MIN = 8
-"""Four before and four after: fewer tell nothing of a drift."""
+LOOKS_MIN = 12
+"""Fewer tell nothing of a drift."""
+LOOKED_AT = 2 / 3
+"""Share of the looks that tells, the newest. A queue that has grown evenly from nothing has trebled in it; what the
+start itself did has left it once that is a third of the whole."""
+TURNOVERS_MIN = 1.0
+"""First tokens that must have come since the load stopped growing, for each request under way. Before, most of what is
+under way was sent under another load, and whoever had to queue first may not have been answered: a queue of any length
+then shows in nothing."""
 MATERIAL_WHILE_WARMING = 0.2
 """Change over the looks, as a share of their mean, that the hold must not begin in."""
-SIGNIFICANCE_WHILE_WARMING = 0.05
-"""A wrong "not yet" costs a look, 0.25 s; a wrong "yes" a step."""
+SIGNIFICANCE_WHILE_WARMING = 0.3
+"""A wrong "not yet" costs a look, 0.25 s; a wrong "yes" a step, and one of many looks is enough for it: at 0.05 a queue
+that builds up nearly always passed once in 20 s."""
 MATERIAL_IN_HOLD = 0.25
 """Change over the hold, as a share of its level, that makes a step's numbers those of no load in particular."""
 SIGNIFICANCE_IN_HOLD = 0.001
@@ -29,12 +37,15 @@ by 0.9; a TTFT that doubles is found where a window's noise is a tenth of it (te
 
 
 def warmed_up(looks: Sequence[Look]) -> bool:
-    """Whether the newer half of the looks since the load stopped growing shows no drift; False with too few of them.
+    """Whether the newer part of the looks since the load stopped growing shows no drift; False with too few of them.
 
-    The older half is left out: it may hold what warm-up is for. What drifts longer pushes its own beginning out.
+    What came before is left out: it may hold what warm-up is for. What drifts longer pushes its own beginning out.
     """
-    recent = looks[-max(LOOKS_MIN + 1, len(looks) // 2 + 1) :]
-    if len(recent) < LOOKS_MIN + 1:
+    if len(looks) < LOOKS_MIN:
+        return False
+    recent = looks[-(round(len(looks) * LOOKED_AT) + 1) :]
+    in_flight = float(np.mean([look.in_flight for look in recent]))
+    if looks[-1].first_tokens - looks[0].first_tokens < TURNOVERS_MIN * in_flight:
         return False
     return not any(_still_drifts(series) for series in _series(recent))
 

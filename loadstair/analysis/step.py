@@ -8,7 +8,9 @@ import numpy as np
 
 from loadstair.analysis import latency
 from loadstair.analysis.bootstrap import Blocked, blocked
+from loadstair.analysis.cached import CacheUse, cache_use
 from loadstair.analysis.latency import BoolArray, FloatArray, Stalls
+from loadstair.analysis.little import Flow, flow
 from loadstair.analysis.meanwhile import Meanwhile, in_window
 from loadstair.analysis.slo import RequestLimits, within_limits
 from loadstair.analysis.throughput import (
@@ -73,7 +75,11 @@ class VisitStep:
     """|input tokens - asked| / asked, as the one above."""
     input_tokens_mean: float | None
     input_tokens_asked_mean: float | None
+    output_tokens_mean: float | None
+    """Of ok requests of the hold whose tokens the server counted."""
     output_tokens_asked_max: int | None
+    flow: Flow
+    cached: CacheUse
     meanwhile: Meanwhile
 
     @property
@@ -123,6 +129,7 @@ def _measure_step(
     output_asked = latency.int_column(timed.requests, "output_tokens_asked")
     inputs = timed.requests["input_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     inputs_known = ~np.isnan(inputs)
+    outputs = timed.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     input_asked = timed.requests["input_tokens_asked"].to_numpy(dtype=np.float64)
     tokens = sliced_rate(arrivals.time_ns, arrivals.tokens, window)
     return VisitStep(
@@ -150,7 +157,10 @@ def _measure_step(
         input_deviation_median=_deviation_median(timed, "input_tokens"),
         input_tokens_mean=_mean(inputs[inputs_known]),
         input_tokens_asked_mean=_mean(input_asked[inputs_known]),
+        output_tokens_mean=_mean(outputs[~np.isnan(outputs)]),
         output_tokens_asked_max=int(output_asked.max()) if len(output_asked) else None,
+        flow=flow(samples, hold, window),
+        cached=cache_use(timed, telemetry, visit.topology, window),
         meanwhile=in_window(telemetry, visit.topology, window),
     )
 

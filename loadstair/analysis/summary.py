@@ -6,12 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadstair.analysis.advice import advice
+from loadstair.analysis.alike import differences, unequal
+from loadstair.analysis.arm import Arm
 from loadstair.analysis.capacity import Capacity, capacity
 from loadstair.analysis.ceiling import Ceiling, ceiling_values, judge_against, run_ceiling, run_findings
 from loadstair.analysis.compare import Comparison, Side, compare
+from loadstair.analysis.energy import Energy, energy
 from loadstair.analysis.estimate import Finding, Severity
+from loadstair.analysis.matrix_values import MatrixSummary, matrix_summary, matrix_values
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
+from loadstair.analysis.shape_values import soak_values, spike_values
+from loadstair.analysis.shapes import shape_advice, shape_findings, soaks_of, spikes_of
 from loadstair.analysis.slo import RequestLimits, request_limits
+from loadstair.analysis.soak import Soak
+from loadstair.analysis.spike import RECOVERY, Spike
 from loadstair.analysis.step import measure_visit
 from loadstair.analysis.summary_values import (
     comparison_values,
@@ -24,7 +32,7 @@ from loadstair.analysis.summary_values import (
 from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
 from loadstair.analysis.timeline import Timeline, timeline
 from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
-from loadstair.plan.model import ExternalTopology, Gpus, LoadMode, Plan, TopologyPlan, Workload
+from loadstair.plan.model import ExternalTopology, Gpus, LoadMode, LoadShape, Plan, TopologyPlan, Workload
 from loadstair.plan.threshold import parse_threshold
 from loadstair.samples.frame import Samples, Telemetry
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
@@ -41,6 +49,7 @@ class TopologySummary:
     steps: tuple[LoadStep, ...]
     """In the order of their load; empty if it was never measured."""
     capacity: Capacity
+    energy: Energy
     timeline: Timeline | None
 
     @property
@@ -63,9 +72,18 @@ class Summary:
     advice: str
     ceiling: Ceiling | None
     """The load generator's own; None where it was never calibrated."""
+    shape: LoadShape
+    soaks: Mapping[str, Soak | None]
+    """By topology, None where it was never measured; empty unless the plan's shape is soak."""
+    spikes: Mapping[str, Spike | None]
+    """Likewise."""
+    matrix: MatrixSummary | None
+    """None unless the plan has a matrix; a topology then has no steps."""
 
     @property
     def topologies_without_valid_step(self) -> tuple[str, ...]:
+        if self.matrix is not None:
+            return self.matrix.topologies_without_valid_test
         return tuple(name for name, topology in self.topologies.items() if not topology.has_valid_step)
 
 
@@ -79,18 +97,45 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
             judged[visit.topology] += _judge(visit, plan, samples, telemetry, limits, ceiling)
     topologies = {
         topology.name: _topology(
-            topology, judged[topology.name], plan, _timeline(run, topology.name, samples, telemetry), rng
+            topology,
+            judged[topology.name] if plan.matrix is None else [],  # bursts are no steps of a staircase
+            plan,
+            _timeline(run, topology.name, samples, telemetry),
+            rng,
         )
         for topology in plan.topologies
     }
+    soaks = soaks_of(plan, judged, samples, telemetry)
+    spikes = spikes_of(plan, judged, samples, telemetry, rng)
     first, *others = topologies.values()
-    unequal = () if plan.compare_unequal else tuple(other for other in others if _unequal(first, other))
-    others = [other for other in others if other not in unequal]
-    comparisons = tuple(compare(_side(first), _side(other), rng) for other in others)
+    matrix = None if plan.matrix is None else matrix_summary(plan.matrix, judged, samples, run, rng)
+    if plan.load.shape is LoadShape.SPIKE or matrix is not None:
+        others = []  # a surge is no steady load: there is no throughput or latency of it to compare
+    arms = {plan_of.name: _arm(plan_of, topologies[plan_of.name], run) for plan_of in plan.topologies}
+    apart = {other.name: unequal(arms[first.name], arms[other.name]) for other in others}
+    comparisons = tuple(
+        compare(
+            _side(first),
+            _side(other),
+            rng,
+            differences(arms[first.name], arms[other.name], plan),
+            unequal=bool(apart[other.name]),
+        )
+        for other in others
+        if plan.compare_unequal or not apart[other.name]
+    )
     values = {
-        "topologies": {name: topology_values(one.steps, one.capacity, one.gpus) for name, one in topologies.items()},
+        "topologies": {
+            name: topology_values(one.steps, one.capacity, one.gpus, one.energy) for name, one in topologies.items()
+        },
         "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in comparisons},
+        "soak": {name: soak_values(one) for name, one in soaks.items()},
+        "spike": {name: spike_values(one) for name, one in spikes.items()},
+        "matrix": {} if matrix is None else matrix_values(matrix),
     }
+    told_by_shape = None if matrix is None else matrix.advice
+    if plan.load.shape is not LoadShape.STAIRCASE:
+        told_by_shape = shape_advice(soaks, spikes, plan.load.mode)
     return Summary(
         run=run,
         mode=plan.load.mode,
@@ -103,13 +148,20 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
             *_ending(run),
             *_simulated(topologies),
             *_unverified(plan),
-            *judge_plan(plan.workload, plan.load),
+            *(judge_plan(plan.workload, plan.load) if matrix is None else matrix.findings),
             *unchecked_books(run.visits),
             *run_findings(ceiling, {name: one.steps for name, one in topologies.items()}),
-            *(_not_compared(first, other) for other in unequal),
+            *(_not_compared(why) for why in apart.values() if why and not plan.compare_unequal),
+            *shape_findings(soaks, spikes),
         ),
-        advice=advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),
+        advice=told_by_shape
+        if told_by_shape is not None
+        else advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),
         ceiling=ceiling,
+        shape=plan.load.shape,
+        soaks=soaks,
+        spikes=spikes,
+        matrix=matrix,
     )
 
 
@@ -126,14 +178,18 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "quick": run.quick,
         "seed": run.seed,
         "mode": str(summary.mode),
+        "shape": str(summary.shape),
         "workload": workload_values(summary.workload),
         "generator": ceiling_values(summary.ceiling, {name: one.steps for name, one in summary.topologies.items()}),
         "advice": summary.advice,
         "topologies": {
-            name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus)}
+            name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus, one.energy)}
             for name, one in summary.topologies.items()
         },
         "timelines": {name: timeline_values(one.timeline) for name, one in summary.topologies.items()},
+        "soak": {name: soak_values(one) for name, one in summary.soaks.items()} or None,
+        "spike": {name: spike_values(one) for name, one in summary.spikes.items()} or None,
+        "matrix": None if summary.matrix is None else matrix_values(summary.matrix),
         "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in summary.comparisons},
         "thresholds": [threshold_values(result) for result in summary.thresholds],
         "topologies_without_valid_step": list(summary.topologies_without_valid_step),
@@ -172,6 +228,9 @@ def _topology(
     told: Timeline | None,
     rng: np.random.Generator,
 ) -> TopologySummary:
+    is_spike = plan.load.shape is LoadShape.SPIKE
+    if is_spike:  # the usual load after the surge is a recovery, and must not be pooled with the same load before it
+        judged = [one for one in judged if one.step.record.step != RECOVERY]
     loads = sorted({one.step.record.load for one in judged})
     steps = tuple(
         pool_load(tuple(one for one in judged if one.step.record.load == load), plan.slo, rng) for load in loads
@@ -181,16 +240,14 @@ def _topology(
         kind=topology.kind,
         gpus=topology.gpus,
         steps=steps,
-        capacity=capacity(steps, topology.gpus, rng),
+        capacity=capacity(() if is_spike else steps, topology.gpus, rng),
+        energy=energy(steps, topology.gpus, rng),
         timeline=told,
     )
 
 
-def _unequal(first: TopologySummary, other: TopologySummary) -> bool:
-    """Whether both GPUs are known and differ in number or type: more hardware is no better arrangement of it."""
-    if first.gpus is None or other.gpus is None:
-        return False
-    return (first.gpus.type.lower(), first.gpus.count) != (other.gpus.type.lower(), other.gpus.count)
+def _arm(plan: TopologyPlan, topology: TopologySummary, run: RunRecord) -> Arm:
+    return Arm(topology=plan, fingerprint=run.topologies.get(plan.name, {}), steps=topology.steps)
 
 
 def _simulated(topologies: Mapping[str, TopologySummary]) -> tuple[Finding, ...]:
@@ -223,17 +280,22 @@ def _unverified(plan: Plan) -> tuple[Finding, ...]:
     )
 
 
-def _not_compared(first: TopologySummary, other: TopologySummary) -> Finding:
-    mine, theirs = (f"{gpus.count} × {gpus.type}" for gpus in (first.gpus, other.gpus) if gpus is not None)
+def _not_compared(why: tuple[str, ...]) -> Finding:
     return Finding.warning(
         "compare.unequal",
-        f"{other.name} ({theirs}) and {first.name} ({mine}) have different GPUs and are not compared; "
-        "set compare_unequal: true to compare them all the same",
+        f"{'; '.join(why)}: they are no alternatives and not compared; set compare_unequal: true to compare them all "
+        "the same",
     )
 
 
 def _side(topology: TopologySummary) -> Side:
-    return Side(name=topology.name, steps=topology.steps, gpus=topology.gpus, cut_off=topology.capacity.cut_off)
+    return Side(
+        name=topology.name,
+        steps=topology.steps,
+        gpus=topology.gpus,
+        cut_off=topology.capacity.cut_off,
+        per_joule={load: one.output_tokens_per_joule for load, one in topology.energy.by_load.items()},
+    )
 
 
 def _ending(run: RunRecord) -> tuple[Finding, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from loadstair.analysis.capacity import Capacity
 from loadstair.analysis.compare import Comparison, claim
+from loadstair.analysis.energy import Energy, StepEnergy
 from loadstair.analysis.estimate import Estimate, Finding
 from loadstair.analysis.meanwhile import Meanwhile
 from loadstair.analysis.pool import JudgedStep, LoadStep, latency_estimates
@@ -54,15 +55,19 @@ def workload_values(workload: Workload) -> dict[str, object]:
     }
 
 
-def topology_values(steps: Sequence[LoadStep], capacity: Capacity, gpus: Gpus | None) -> Values:
+def topology_values(steps: Sequence[LoadStep], capacity: Capacity, gpus: Gpus | None, energy: Energy) -> Values:
     return {
         "gpus": None if gpus is None else gpus.model_dump(mode="json"),
-        "steps": [_step_values(step) for step in steps],
-        "capacity": _capacity_values(capacity),
+        "steps": [_step_values(step, energy.at(step.load)) for step in steps],
+        "capacity": {
+            **_capacity_values(capacity),
+            "output_tokens_per_joule": estimate_values(energy.at(capacity.saturation_load).estimate()),
+            "findings": [finding_values(finding) for finding in (*capacity.findings, *energy.findings)],
+        },
     }
 
 
-def _step_values(step: LoadStep) -> Values:
+def _step_values(step: LoadStep, energy: StepEnergy) -> Values:
     values: Values = {
         "load": step.load,
         "verdict": "valid" if step.valid else "invalid",
@@ -71,6 +76,7 @@ def _step_values(step: LoadStep) -> Values:
         "output_tokens_per_s": estimate_values(step.tokens.estimate()),
         "requests_per_s": estimate_values(step.completions.estimate()),
         "goodput_rps": estimate_values(Estimate.nothing() if step.good is None else step.good.estimate()),
+        "output_tokens_per_joule": estimate_values(energy.estimate()),
         "error_rate": estimate_values(step.error_rate),
         "in_flight_mean": fmean(one.in_flight_mean for one in step.pooled),
     }
@@ -88,7 +94,10 @@ def _step_values(step: LoadStep) -> Values:
         "stalls": _stall_values(step.pooled),
         "stamps": _stamp_values(step.pooled),
         "upstreams": _share_values(_total([one.upstreams for one in step.pooled])),
-        "telemetry": _telemetry_values([one.meanwhile for one in step.pooled]),
+        "telemetry": {
+            **_telemetry_values([one.meanwhile for one in step.pooled]),
+            "gpu_power_watts": energy.power_watts,
+        },
         "visits": [_visit_values(visit) for visit in step.visits],
     }
 
@@ -180,6 +189,7 @@ def comparison_values(one: Comparison) -> Values:
         "goodput_ratio": _ratio_values(one.goodput_ratio),
         "throughput_per_gpu_ratio": _ratio_values(one.throughput_per_gpu_ratio),
         "usd_per_million_output_tokens_ratio": _ratio_values(one.usd_per_million_output_tokens_ratio),
+        "output_tokens_per_joule_ratio": _ratio_values(one.output_tokens_per_joule_ratio),
         "steps": [
             {
                 "load": step.load,
@@ -188,11 +198,16 @@ def comparison_values(one: Comparison) -> Values:
                 "ttft_p50_ratio": _ratio_values(step.ttft_p50_ratio),
                 "itl_p50_ratio": _ratio_values(step.itl_p50_ratio),
                 "e2e_p50_ratio": _ratio_values(step.e2e_p50_ratio),
+                "throughput_per_gpu_ratio": _ratio_values(step.throughput_per_gpu_ratio),
+                "usd_per_million_output_tokens_ratio": _ratio_values(step.usd_per_million_output_tokens_ratio),
+                "output_tokens_per_joule_ratio": _ratio_values(step.output_tokens_per_joule_ratio),
             }
             for step in one.steps
         ],
         "throughput_crossover_load": estimate_values(one.throughput_crossover_load),
         "latency_crossover_load": estimate_values(one.latency_crossover_load),
+        "caveat": one.caveat,
+        "unequal": one.unequal,
         "findings": [finding_values(finding) for finding in one.findings],
     }
 

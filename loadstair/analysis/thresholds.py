@@ -43,7 +43,9 @@ def judge_threshold(threshold: Threshold, summary: Mapping[str, object]) -> Thre
         return invalid("the summary has no such path: the step or topology was not measured, or a name is wrong")
     bad = next((entry for entry in found if isinstance(entry, Mapping) and entry.get("verdict") == "invalid"), None)
     if bad is not None:
-        return invalid(f"the step at load {bad.get('load')} is invalid")
+        other = bad.get("id", bad.get("label", "the spike"))
+        where = f"the step at load {bad['load']}" if "load" in bad else f"{other}"
+        return invalid(f"{where} is invalid")
     last = found[-1]
     value = last.get("value") if isinstance(last, Mapping) else last
     estimate = next((entry for entry in reversed(found) if isinstance(entry, Mapping) and "value" in entry), {})

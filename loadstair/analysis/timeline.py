@@ -81,9 +81,9 @@ def timeline(visits: tuple[VisitRecord, ...], samples: Samples, telemetry: Telem
         interval_s=float(edges_ns[1] - edges_ns[0]) / NS_PER_S,
         time_s=tuple(float(at - start_ns) / NS_PER_S for at in middles_ns),
         in_flight=_in_flight(requests, middles_ns),
-        requests_running=_summed(_means(engines, "engine.requests.running", edges_ns)),
-        requests_waiting=_summed(_means(engines, "engine.requests.waiting", edges_ns)),
-        kv_usage=_fullest(_means(engines, "engine.kv.usage", edges_ns)),
+        requests_running=_summed(interval_means(engines, "engine.requests.running", edges_ns)),
+        requests_waiting=_summed(interval_means(engines, "engine.requests.waiting", edges_ns)),
+        kv_usage=_fullest(interval_means(engines, "engine.kv.usage", edges_ns)),
         steps=tuple(_span(step, start_ns, requests) for step in visit.steps),
     )
 
@@ -120,7 +120,7 @@ def _in_flight(requests: pd.DataFrame, at_ns: npt.NDArray[np.int64]) -> Series:
     return tuple(float(count) for count in counts)
 
 
-def _means(engines: pd.DataFrame, series: str, edges_ns: npt.NDArray[np.int64]) -> FloatArray | None:
+def interval_means(engines: pd.DataFrame, series: str, edges_ns: npt.NDArray[np.int64]) -> FloatArray | None:
     """Shape [engines, intervals], NaN where nothing was read; None where no engine tells the series."""
     rows = engines[engines["series"] == series]
     if rows.empty:

@@ -4,14 +4,18 @@ Reasons and warnings are findings; a finding's message says what was seen and wh
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from loadstair.analysis.bootstrap import enough_for
+from loadstair.analysis.cached import share_allowed
 from loadstair.analysis.estimate import Finding, Severity
+from loadstair.analysis.little import expected_in_flight, server_in_flight_max, violation
+from loadstair.analysis.plausible import ABOVE_CEILING, judge_plausible
 from loadstair.analysis.stationary import drifts
 from loadstair.analysis.step import VisitStep
-from loadstair.plan.model import Load, LoadMode, Plan, Workload
+from loadstair.plan.model import Load, LoadMode, LoadShape, Plan, Workload
 from loadstair.samples.frame import Samples
 from loadstair.samples.record import Outcome, StampClock
 from loadstair.samples.runrecord import ServerCounters, VisitRecord
@@ -20,35 +24,59 @@ from loadstair.units import NS_PER_MS
 BUNCHED_SHARE_MAX = 0.01
 LATENESS_SHARE_MAX = 0.10
 OK_REQUESTS_MIN = 5
+CACHED_SHARE_MAX = 0.05
+"""Of the prompts' tokens, beyond what may be cached: prefill is then cheaper, and TTFT shorter, by as much at least."""
 ERROR_RATE_MAX = 0.01
 TOKEN_DEVIATION_MAX = 0.02
 INPUT_DEVIATION_MAX = 0.10
 TOKEN_COUNT_TOLERANCE = 0.005
 """Of the server's own output tokens: engines count the end-of-sequence token differently."""
-NOT_STATIONARY = "load.not_stationary"
 REQUESTS_FAILED = "requests.failed"
 WORKERS_LOST = "workers.lost"
+WORKERS_CHANGED = "workers.changed"
 TOKENS_OFF = "tokens.off"
 TAIL_INCOMPLETE = "tail.incomplete"
 FEW_SAMPLES = "samples.few"
+CACHE_CONTAMINATED = "cache.contaminated"
 FEW_FOR_P99 = "samples.p99"
-UNCHANGED_BY_REPEATING = frozenset({WORKERS_LOST, TOKENS_OFF, TAIL_INCOMPLETE, FEW_SAMPLES})
-"""Reasons that the same step would have again: a worker stays lost, a server cuts as before, a hold is as long."""
+UNCHANGED_BY_REPEATING = frozenset(
+    {
+        *(WORKERS_LOST, WORKERS_CHANGED, TOKENS_OFF, TAIL_INCOMPLETE, FEW_SAMPLES),
+        *(CACHE_CONTAMINATED, ABOVE_CEILING),
+    }
+)
+"""Reasons that the same step would have again: a worker stays lost, a server cuts as before, a hold is as long, a cache
+is even fuller."""
+NOT_STATIONARY = "load.not_stationary"
+LITTLES_LAW = "little.law"
+"""It holds in a steady state only."""
+WHAT_A_SHAPE_SHOWS = {
+    LoadShape.STAIRCASE: frozenset[str](),
+    LoadShape.SOAK: frozenset({NOT_STATIONARY, LITTLES_LAW, REQUESTS_FAILED}),
+    LoadShape.SPIKE: frozenset({NOT_STATIONARY, LITTLES_LAW, REQUESTS_FAILED, FEW_SAMPLES, TAIL_INCOMPLETE}),
+}
+"""What makes a step of a staircase invalid, and is what the run is there to see: a warning then."""
 READ_LAG_NS_MAX = 20 * NS_PER_MS
 CPU_PERCENT_MAX = 90.0
 
 
 def judge_step(step: VisitStep, plan: Plan) -> tuple[Finding, ...]:
-    return (
+    findings = (
         *_generator(step),
         *_engine(step),
         *_workers(step),
         *_books(step),
         *_requests(step, plan),
+        *_achieved(step, plan.load),
         *_steadiness(step),
+        *_little(step),
+        *_cache(step, plan.workload),
+        *judge_plausible(step, plan),
         *_clock(step),
         *_sizes(step, plan),
     )
+    shown = WHAT_A_SHAPE_SHOWS[plan.load.shape]
+    return tuple(replace(one, severity=Severity.WARNING) if one.id in shown else one for one in findings)
 
 
 def is_valid(findings: tuple[Finding, ...]) -> bool:
@@ -103,6 +131,80 @@ def _workers(step: VisitStep) -> Iterator[Finding]:
             WORKERS_LOST,
             f"lost by the end of the step: {', '.join(step.record.workers_lost)}; the load was not what the step says",
         )
+
+    first = step.visit.steps[0]
+    if not step.record.workers_lost and set(step.record.workers) != set(first.workers):
+        yield Finding.invalid(
+            WORKERS_CHANGED,
+            f"sent by {', '.join(step.record.workers) or 'no worker'}, the visit's first step by "
+            f"{', '.join(first.workers)}: the steps do not compare",
+        )
+
+
+def _achieved(step: VisitStep, load: Load) -> Iterator[Finding]:
+    """A closed loop's users never pause: but for a moment after each request, all of them have one under way."""
+    stay_s = step.flow.residence_s
+    if load.mode is not LoadMode.CLOSED or stay_s is None or step.finished < OK_REQUESTS_MIN:
+        return
+    users = round(step.record.load)
+    if step.flow.in_flight < expected_in_flight(users, stay_s):
+        yield Finding.invalid(
+            "generator.idle_users",
+            f"{step.flow.in_flight:.3g} requests were under way on average, {users} users should have had {users}: "
+            "users stood idle (the load generator was saturated, add workers or hosts), or records were lost",
+        )
+
+
+def _little(step: VisitStep) -> Iterator[Finding]:
+    seen = step.flow
+    apart = violation(seen, step.window)
+    if apart is not None:
+        yield Finding.invalid(
+            LITTLES_LAW,
+            f"Little's law does not hold: {seen.ended_per_s:.3g} requests/s × {seen.residence_s:.3g} s make "
+            f"{seen.expected:.3g} under way, {seen.in_flight:.3g} were ({apart:+.0%}): times are wrong, "
+            "requests are missing, or the load was not steady",
+        )
+    engines = _engines_in_flight(step)
+    if engines is not None and engines > server_in_flight_max(seen.in_flight):
+        yield Finding.invalid(
+            "little.server",
+            f"the engines had {engines:.3g} requests under way, the records {seen.in_flight:.3g}: another client, or "
+            "lost records",
+        )
+
+
+def _engines_in_flight(step: VisitStep) -> float | None:
+    running, waiting = step.meanwhile.requests_running, step.meanwhile.requests_waiting
+    return None if running is None or waiting is None else running + waiting
+
+
+def _cache(step: VisitStep, workload: Workload) -> Iterator[Finding]:
+    use = step.cached
+    inputs = use.input_tokens or step.input_tokens_asked_mean
+    if inputs is None:
+        return
+    allowed = share_allowed(workload, inputs)
+    for who, share, sure in (
+        ("the responses", use.responses_share, True),
+        ("the engines' counters", use.engines_share, not use.preempted),
+    ):
+        if share is not None and share > allowed + CACHED_SHARE_MAX:
+            message = (
+                f"{who} say that {share:.0%} of the prompts' tokens came from the prefix cache, {allowed:.0%} are "
+                "accounted for by the chat template and the shared prefix"
+            )
+            if workload.salt and sure:
+                yield Finding.invalid(
+                    CACHE_CONTAMINATED, f"{message}: the cache answered for the GPU; is the salt at the prompts' start?"
+                )
+            elif not workload.salt:
+                yield Finding.warning(CACHE_CONTAMINATED, f"{message}: workload.salt is false, prompts repeat")
+            else:
+                yield Finding.warning(
+                    CACHE_CONTAMINATED, f"{message}; preempted requests, which find their own tokens, may explain it"
+                )
+            return
 
 
 def _books(step: VisitStep) -> Iterator[Finding]:
@@ -301,6 +403,13 @@ def judge_plan(workload: Workload, load: Load) -> tuple[Finding, ...]:
                 "workload.fixed_lengths",
                 "all requests have the same lengths: in a closed loop users then move in step and queue at once, which "
                 "raises TTFT; give input_tokens or output_tokens a cv of 0.05 or more",
+            ),
+        )
+    if not workload.salt:
+        findings.append(
+            Finding.warning(
+                "workload.unsalted",
+                "workload.salt is false: a prefix cache may answer for the GPU where prompts repeat",
             ),
         )
     if load.repeats == 1:

@@ -25,6 +25,7 @@ from loadstair.drive.locustfile import locustfile
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
 from loadstair.plain import one_line
+from loadstair.plan.matrix import Burst, BurstKind
 from loadstair.plan.model import Load, Workload
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters
@@ -132,9 +133,12 @@ class LoadSession:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def begin_step(self, *, step: int, load: float, users: int, growth_s: float) -> int:
-        """When the last worker had switched to the step's warm-up (CLOCK_REALTIME ns)."""
-        body = {"step": step, "load": load, "users": users, "growth_s": growth_s}
+    def begin_step(self, *, step: int, load: float, users: int, growth_s: float, burst: Burst | None = None) -> int:
+        """When the last worker had switched to the step's warm-up (CLOCK_REALTIME ns).
+
+        `burst`: its users send so many requests, of its lengths, then park; they are the hold's, except in a warm-up.
+        """
+        body = {"step": step, "load": load, "users": users, "growth_s": growth_s, **_burst_body(burst)}
         return int(self._call("step", body, timeout_s=STEP_S)["since_ns"])
 
     def set_phase(self, phase: Phase) -> int:
@@ -341,6 +345,17 @@ class LoadSession:
     def _log_tail(self) -> str | None:
         master = self._children.get("master")
         return None if master is None else master.log_tail()
+
+
+def _burst_body(burst: Burst | None) -> dict[str, Any]:
+    if burst is None:
+        return {}
+    return {
+        "phase": str(Phase.WARMUP if burst.kind is BurstKind.WARMUP else Phase.HOLD),
+        "requests_per_user": burst.requests_per_user,
+        "input_tokens": burst.input_tokens.model_dump(),
+        "output_tokens": burst.output_tokens.model_dump(),
+    }
 
 
 def _counters(steps: Mapping[str, Mapping[str, int]]) -> dict[int, Counters]:

@@ -35,6 +35,11 @@ class StepOrder:
     """Its number, unlike that of any other step of the visit."""
     load: float
     role: StepRole = StepRole.PLANNED
+    at_once: bool = False
+    hold_s: float | None = None
+    """None: the plan's."""
+    tail: bool = True
+    """As in `loadstair.plan.staircase.PlannedStep`, and `at_once`."""
 
 
 NextStep = Callable[[], StepOrder | None]
@@ -113,12 +118,13 @@ def growth_s(load: Load) -> float:
 def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> tuple[StepRecord, dict[int, Counters]]:
     """Ends with a flush: its counters, of all steps so far, are the second value."""
     number, users = order.step, order.load
-    start_ns = session.begin_step(step=number, load=users, users=round(users), growth_s=growth_s(load))
-    stationary = _warm_up(session, number, users, load, hooks)
+    grow_s = 0.0 if order.at_once else growth_s(load)
+    start_ns = session.begin_step(step=number, load=users, users=round(users), growth_s=grow_s)
+    stationary = None if order.at_once else _warm_up(session, number, users, load, hooks)
     hold_start_ns = session.set_phase(Phase.HOLD)
-    held_ns = _hold(session, number, users, load, hooks)
+    held_ns = _hold(session, order, load, hooks)
     session.set_phase(Phase.TAIL)
-    status = _tail(session, number, users, load, hooks)
+    status = _tail(session, number, users, load, hooks) if order.tail else session.status()
     tail_end_ns = now_ns()
     counters = session.flush()
     record = StepRecord(
@@ -128,7 +134,7 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
         hold_start_ns=hold_start_ns,
         hold_end_ns=hold_start_ns + held_ns,
         tail_end_ns=tail_end_ns,
-        tail_complete=status.in_flight_hold == 0,
+        tail_complete=not order.tail or status.in_flight_hold == 0,
         workers=status.workers,
         workers_lost=status.workers_lost,
         counters=counters.get(number, NO_COUNTERS),
@@ -165,18 +171,20 @@ def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks:
         wait_a_tick(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), at_most_s)
 
 
-def _hold(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> int:
+def _hold(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> int:
     """How long it was, in ns. The monotonic clock counts: a step of the wall clock must not shorten it."""
+    hold_s = load.hold_s if order.hold_s is None else order.hold_s
     begun_ns = monotonic_ns()
-    minimum = Deadline.after_s(load.hold_s)
+    minimum = Deadline.after_s(hold_s)
 
     def wait(until: Deadline) -> None:
-        wait_a_tick(session, hooks, Now(step=number, load=users, phase="hold", left_s=until.left_s()), until.left_s())
+        left_s = until.left_s()
+        wait_a_tick(session, hooks, Now(step=order.step, load=order.load, phase="hold", left_s=left_s), left_s)
 
     if load.precision is None:
         while not minimum.passed():
             wait(minimum)
-        return ns_from_s(load.hold_s)
+        return ns_from_s(hold_s)
     longest_s = load.hold_s_max if load.hold_s_max is not None else LONGEST * load.hold_s
     maximum = Deadline.after_s(max(load.hold_s, longest_s))
     looks: list[Look] = []

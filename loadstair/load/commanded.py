@@ -13,8 +13,9 @@ from loadstair.clock import Deadline, now_ns
 from loadstair.load.attempt import Tag
 from loadstair.load.config import LoadConfig
 from loadstair.load.gate import Gate
-from loadstair.load.messages import ANSWER, BATCH, COMMAND, READY, Command
+from loadstair.load.messages import ANSWER, BATCH, COMMAND, LENGTHS, READY, Command
 from loadstair.load.worker import WorkerLoad
+from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
 
 logger = logging.getLogger(__name__)
@@ -76,12 +77,15 @@ class CommandedLoad:
     def _begin_step(self, data: dict[str, Any]) -> dict[str, Any]:
         rank = int(data["rank"])
         self._recorder.worker = f"worker-{rank}"
+        lengths = [None if data[side] is None else Lengths(**data[side]) for side in LENGTHS]
+        self.load.lengths_of_step(*lengths)
         self._gate.begin_step(
-            Tag(step=data["step"], load=data["load"], phase=Phase.WARMUP),
+            Tag(step=data["step"], load=data["load"], phase=Phase(data["phase"])),
             rank=rank,
             workers=data["workers"],
             active=data["active"],
             growth_s=data["growth_s"],
+            requests_per_user=data["requests_per_user"],
         )
         return {"since_ns": now_ns()}
 

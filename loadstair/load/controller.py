@@ -16,6 +16,7 @@ import msgpack
 from flask import Blueprint, Response, g, jsonify, request
 from gevent.lock import RLock
 from locust.runners import MasterRunner
+from pydantic import ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from loadstair.clock import Deadline
@@ -23,7 +24,8 @@ from loadstair.load.commanded import FLUSH_S
 from loadstair.load.config import LoadConfig
 from loadstair.load.crew import Crew, NoAnswerError
 from loadstair.load.gate import shares
-from loadstair.load.messages import Command
+from loadstair.load.messages import LENGTHS, Command
+from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class Controller:
         body = _body()
         step, users = _whole(body, "step"), _whole(body, "users")
         load, growth_s = _number(body, "load"), _number(body, "growth_s")
+        burst = _burst(body)
         with self._lock:
             if not self._crew.mustered:
                 self._crew.muster()
@@ -119,6 +122,7 @@ class Controller:
                     "load": load,
                     "active": active[client_id],
                     "growth_s": growth_s,
+                    **burst,
                 }
                 for client_id, rank in ranks.items()
             }
@@ -136,10 +140,8 @@ class Controller:
             gevent.sleep(0.02)
 
     def _phase(self) -> Response:
-        phase = _body().get("phase")
-        if phase not in tuple(Phase):
-            raise BadRequest(f"phase: {phase!r} is none of {', '.join(Phase)}")
-        orders = {client_id: {"phase": str(phase)} for client_id in self._crew.alive()}
+        phase = _phase_in(_body())
+        orders = {client_id: {"phase": phase} for client_id in self._crew.alive()}
         with self._lock:
             return _since(self._command(Command.PHASE, orders))
 
@@ -209,6 +211,26 @@ def _body() -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
     return body
+
+
+def _burst(body: dict[str, Any]) -> dict[str, Any]:
+    """What only a step of a known number of requests has; what the worker gets of it where there is none."""
+    requests = None if body.get("requests_per_user") is None else _whole(body, "requests_per_user")
+    burst: dict[str, Any] = {"phase": _phase_in(body, default=Phase.WARMUP), "requests_per_user": requests}
+    for side in LENGTHS:
+        try:
+            lengths = None if body.get(side) is None else Lengths.model_validate(body[side])
+        except ValidationError as error:
+            raise BadRequest(f"{side}: {body[side]!r} is no length") from error
+        burst[side] = None if lengths is None else lengths.model_dump()
+    return burst
+
+
+def _phase_in(body: dict[str, Any], default: Phase | None = None) -> str:
+    phase = body.get("phase", default)
+    if phase not in tuple(Phase):
+        raise BadRequest(f"phase: {phase!r} is none of {', '.join(Phase)}")
+    return str(phase)
 
 
 def _number(body: dict[str, Any], key: str) -> float:

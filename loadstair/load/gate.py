@@ -21,6 +21,9 @@ class Gate:
         self._seed = seed
         self._active = active
         self._growth_s = 0.0
+        self._requests_per_user: int | None = None
+        self._passed: dict[int, int] = {}
+        """How often each user passed in the current step."""
         self._enrolled = 0
         self._next_index = 0
         self._changed = Event()
@@ -40,12 +43,24 @@ class Gate:
         self._next_index += 1
         return index
 
-    def begin_step(self, tag: Tag, *, rank: int, workers: int, active: int, growth_s: float) -> None:
+    def begin_step(
+        self,
+        tag: Tag,
+        *,
+        rank: int,
+        workers: int,
+        active: int,
+        growth_s: float,
+        requests_per_user: int | None = None,
+    ) -> None:
+        """`requests_per_user`: how many of this step each user sends before it parks; None: no end."""
         self.tag = tag
         self.rank, self.workers = rank, workers
         self.dispatched = set()
         self._next_index = 0
         self._growth_s = growth_s
+        self._requests_per_user = requests_per_user
+        self._passed = {}
         self._set_active(active)
 
     def park_all(self) -> None:
@@ -59,11 +74,18 @@ class Gate:
     def pass_through(self, ordinal: int) -> None:
         """Returns when this user may send. One that had to wait begins at a seeded moment within the growth time,
         so that the prefills of a step's new users do not come together."""
-        while self._active is not None and ordinal >= self._active:
+        while not self._is_open(ordinal):
             self._changed.wait()
-            if self._active is not None and ordinal < self._active:
+            if self._is_open(ordinal):
                 rng = random.Random(f"{self._seed}/{self.tag.step}/{self.rank}/{ordinal}")
                 self._changed.wait(timeout=rng.random() * self._growth_s)
+        self._passed[ordinal] = self._passed.get(ordinal, 0) + 1
+
+    def _is_open(self, ordinal: int) -> bool:
+        if self._active is None:
+            return True
+        quota = self._requests_per_user
+        return ordinal < self._active and (quota is None or self._passed.get(ordinal, 0) < quota)
 
 
 def shares(users: int, spawned: dict[str, int]) -> dict[str, int]:

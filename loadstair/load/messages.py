@@ -15,10 +15,14 @@ READY: Final = "loadstair_ready"
 """From a worker that obeys now. Locust itself counts a worker before its locustfile has done its part."""
 
 
+LENGTHS: Final = ("input_tokens", "output_tokens")
+
+
 class Command(StrEnum):
     STATUS = "status"
     STEP = "step"
-    """rank, workers, step, load, active (users of this worker that run), growth_s"""
+    """rank, workers, step, load, active (users of this worker that run), growth_s, phase; of a burst also
+    requests_per_user, input_tokens and output_tokens (as the plan's lengths), else None"""
     PHASE = "phase"
     DRAIN = "drain"
     FLUSH = "flush"

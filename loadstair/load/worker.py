@@ -18,6 +18,7 @@ from loadstair.load.exchange import Exchange, body_bytes_max
 from loadstair.load.gate import Gate
 from loadstair.load.prompts import PromptMaker, shipped_words
 from loadstair.load.recorder import Recorder
+from loadstair.plan.model import Lengths
 from loadstair.plan.workload import RequestSpec, request_spec
 from loadstair.samples.record import Outcome, Phase, RequestSample
 from loadstair.units import NS_PER_MS
@@ -56,6 +57,7 @@ class WorkerLoad:
         """`nonce` makes the request ids unlike those of any other visit."""
         self.gate = gate
         self._config = config
+        self._workload = config.workload
         self._environment = environment
         self._nonce = nonce
         self._on_record = on_record
@@ -82,12 +84,18 @@ class WorkerLoad:
         if attempt.exchange.sent_ns is None:
             gevent.sleep(AFTER_REFUSAL_S)
 
+    def lengths_of_step(self, input_tokens: Lengths | None, output_tokens: Lengths | None) -> None:
+        """Of the requests from now on; None: as the workload has them."""
+        given = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        changed = {side: lengths for side, lengths in given.items() if lengths is not None}
+        self._workload = self._config.workload.model_copy(update=changed)
+
     def _prepare(self, ordinal: int, own: OwnRequest | None) -> tuple[Attempt, Mapping[str, Any]]:
         gate, config = self.gate, self._config
         tag = gate.tag
         gate.dispatched.add(ordinal)
         index = gate.take_index()
-        spec = request_spec(config.workload, seed=config.seed, repeat=config.repeat, step=tag.step, index=index)
+        spec = request_spec(self._workload, seed=config.seed, repeat=config.repeat, step=tag.step, index=index)
         request_id = self._request_id(tag.step, index)
         prompt = self._prompts.prompt(spec, request_id)
         body: Mapping[str, Any] = request_body(

@@ -4,11 +4,20 @@ Durations are seconds, latencies name their unit. A key that this version cannot
 `loadstair.plan.parse`, never ignored.
 """
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -62,6 +71,15 @@ class Prefix(PlanValue):
     tokens: Annotated[int, Field(ge=0)] = 0
 
 
+def _not_required(*names: str) -> Callable[[dict[str, Any]], None]:
+    """A key that a matrix gives is required by the plan's own schema, of a plan without one."""
+
+    def change(schema: dict[str, Any]) -> None:
+        schema["required"] = [name for name in schema["required"] if name not in names]
+
+    return change
+
+
 class EndpointKind(StrEnum):
     CHAT = "chat"
     COMPLETIONS = "completions"
@@ -69,6 +87,8 @@ class EndpointKind(StrEnum):
 
 
 class Workload(PlanValue):
+    model_config = ConfigDict(json_schema_extra=_not_required("input_tokens", "output_tokens"))
+
     endpoint: EndpointKind = EndpointKind.CHAT
     model: Annotated[str, Field(min_length=1)]
     input_tokens: LengthsOrNumber
@@ -86,7 +106,17 @@ class LoadMode(StrEnum):
     OPEN = "open"
 
 
+class LoadShape(StrEnum):
+    STAIRCASE = "staircase"
+    SOAK = "soak"
+    SPIKE = "spike"
+
+
 class Load(PlanValue):
+    model_config = ConfigDict(json_schema_extra=_not_required("steps"))
+
+    shape: LoadShape = LoadShape.STAIRCASE
+    """staircase: rising loads; soak: one load for a long hold; spike: the usual load, a surge, the usual load again."""
     mode: LoadMode = LoadMode.CLOSED
     """closed: steps are concurrent users; open: steps are requests per second."""
     steps: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1000)]
@@ -100,12 +130,18 @@ class Load(PlanValue):
     """When a hold for `precision` ends all the same; by default four times `hold_s`."""
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Half the width of the throughput's 95 % interval that a hold aims at, as a share of the throughput: 0.03."""
+    surge_s: PositiveSeconds | None = None
+    """spike: how long the surge lasts; by default `hold_s`."""
+    recovery_s: PositiveSeconds | None = None
+    """spike: how long the usual load is watched after it; by default three times `hold_s`."""
     cooldown_s: Seconds = 3.0
     """Idle time after a visit's drain."""
     tail_s_max: PositiveSeconds = 120.0
     """How long the step's load may stay after the hold, until the requests started in it have ended."""
     repeats: Annotated[int, Field(gt=0, le=1000)] = 1
-    refine: Annotated[int, Field(ge=0)] = 0
+    refine: Annotated[int, Field(ge=0, le=100)] = 0
+    """Extra steps that the first repeat places around the knee, and as many that bisect where the SLO is violated;
+    later repeats climb over them too."""
     stop_early: bool = True
     """Leave out the higher steps where the topology fails its requests, or is deep in saturation."""
     connect_timeout_s: PositiveSeconds = 10.0
@@ -265,7 +301,73 @@ class RemoteWorkers(PlanValue):
     bind: str
 
 
+class MatrixTest(PlanValue):
+    id: Annotated[str, Field(pattern=NAME_PATTERN)]
+    users: PositiveInt
+    """Concurrent requests: all are sent at once."""
+    input_tokens: LengthsOrNumber
+    output_tokens: LengthsOrNumber
+
+    @property
+    def lengths(self) -> tuple[Lengths, Lengths]:
+        return self.input_tokens, self.output_tokens
+
+
+class Matrix(PlanValue):
+    """Named tests in place of a staircase, each a few bursts of concurrent requests."""
+
+    tests: Annotated[tuple[MatrixTest, ...], Field(min_length=1, max_length=1000)]
+    runs: Annotated[int, Field(gt=0, le=1000)] = 3
+    """Bursts of each test, one after the other."""
+    requests_per_user: Annotated[int, Field(gt=0, le=1000)] = 1
+    """In a burst, one after the other."""
+    baseline_requests: Annotated[int, Field(gt=0, le=1000)] = 10
+    """Single requests, one after the other, for each pair of lengths among the tests."""
+    warmup_requests: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Single requests before everything else; nothing is told of them."""
+    cooldown_s: Seconds = 30.0
+    """Idle time between two tests."""
+    growth_s: Seconds = 0.0
+    """Spreads the start of a burst's users over so long; 0 sends all at once, as such plans are meant."""
+    latency_s_max: PositiveSeconds = 60.0
+    """A request that takes as long has failed."""
+    warn_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
+    """Times the baseline's mean latency, from which on a test is a warning."""
+
+
+def with_matrix_loads(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The raw plan with the `load.steps` and the workload's lengths that its matrix gives, where it has none itself.
+
+    Where the matrix is wrong itself they are just some that are right: its own mistakes are then the ones to tell.
+    """
+    try:
+        matrix = Matrix.model_validate(raw["matrix"])
+        lengths = {side: getattr(matrix.tests[0], side).model_dump() for side in ("input_tokens", "output_tokens")}
+        steps = sorted({test.users for test in matrix.tests})
+    except ValidationError:
+        lengths, steps = {"input_tokens": 1, "output_tokens": 1}, [1]
+    filled: dict[str, Any] = dict(raw)
+    for key, given in (("workload", lengths), ("load", {"steps": steps})):
+        own = filled.get(key, {})
+        if isinstance(own, Mapping):
+            filled[key] = {**given, **own}
+    return filled
+
+
+def _schema_with_matrix(schema: dict[str, Any]) -> None:
+    """What a matrix gives is required only of a plan without one."""
+    schema["required"].remove("load")
+    lengths = ["input_tokens", "output_tokens"]
+    schema["if"] = {"required": ["matrix"]}
+    schema["else"] = {
+        "required": ["load"],
+        "properties": {"load": {"required": ["steps"]}, "workload": {"required": lengths}},
+    }
+
+
 class Plan(PlanValue):
+    model_config = ConfigDict(json_schema_extra=_schema_with_matrix)
+
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     workload: Workload
@@ -276,5 +378,11 @@ class Plan(PlanValue):
     """The first is the baseline: comparisons are other/first."""
     workers: Literal["auto"] | PositiveInt | RemoteWorkers = "auto"
     variants: dict[str, object] | None = None
-    matrix: dict[str, object] | None = None
+    matrix: Matrix | None = None
+    """In place of `load.steps` and the workload's lengths, which it then gives."""
     compare_unequal: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _matrix_gives_loads_and_lengths(cls, raw: object) -> object:
+        return with_matrix_loads(raw) if isinstance(raw, Mapping) and raw.get("matrix") is not None else raw

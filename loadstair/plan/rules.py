@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from loadstair.errors import Problem
+from loadstair.plan.matrix import longest_request_tokens, matrix_problems
 from loadstair.plan.model import (
     ComposeTopology,
     EndpointKind,
@@ -16,10 +17,12 @@ from loadstair.plan.model import (
     KubernetesTopology,
     Load,
     LoadMode,
+    LoadShape,
     Plan,
     ProcessesTopology,
     RemoteWorkers,
     SimulatedTopology,
+    Slo,
     TopologyPlan,
 )
 from loadstair.plan.threshold import parse_threshold, unknown_segment
@@ -48,10 +51,18 @@ GPU_MEMORY_UTILIZATION_DEFAULT = 0.9
 
 
 def rule_problems(plan: Plan) -> list[Problem]:
-    problems = [*_not_supported(plan), *_time_limits(plan.load), *_steps(plan), *_names(plan), *_thresholds(plan)]
+    problems = [
+        *_not_supported(plan),
+        *_time_limits(plan.load),
+        *_steps(plan),
+        *_shape(plan),
+        *matrix_problems(plan),
+        *_names(plan),
+        *_thresholds(plan),
+    ]
     for index, topology in enumerate(plan.topologies):
         problems += _topology(plan, topology, f"topologies[{index}]")
-    if not problems:  # the expected request needs a plan that is right otherwise
+    if not problems and plan.matrix is None:  # the expected request needs a plan that is right otherwise
         problems += _hold_is_long_enough(plan)
     return problems
 
@@ -65,7 +76,6 @@ def _not_supported(plan: Plan) -> Iterator[Problem]:
         "load.arrivals": plan.load.arrivals,
         "workers": isinstance(plan.workers, RemoteWorkers) and "remote workers",
         "variants": plan.variants is not None and "variants",
-        "matrix": plan.matrix is not None and "matrix",
     }
     for path, value in refused.items():
         if value:
@@ -101,6 +111,42 @@ def _steps(plan: Plan) -> Iterator[Problem]:
             yield Problem(path=f"load.steps[{index}]", message=f"steps must rise: {after:g} comes after {before:g}")
 
 
+def _shape(plan: Plan) -> Iterator[Problem]:
+    load = plan.load
+    for name in ("surge_s", "recovery_s"):
+        if load.shape is not LoadShape.SPIKE and getattr(load, name) is not None:
+            message = "belongs to a spike: set load.shape to spike, or leave it out"
+            yield Problem(path=f"load.{name}", message=message)
+    match load.shape:
+        case LoadShape.STAIRCASE:
+            return
+        case LoadShape.SOAK:
+            if len(load.steps) != 1:
+                message = f"a soak holds one load, not {len(load.steps)}: choose one, such as the recommended load"
+                yield Problem(path="load.steps", message=message)
+        case LoadShape.SPIKE:
+            if len(load.steps) != 2:
+                message = f"a spike has two loads, the usual one and the surge, not {len(load.steps)}"
+                yield Problem(path="load.steps", message=message)
+            if not _limits_latency(plan.slo):
+                message = (
+                    "needs a limit of a latency, such as {ttft_ms_p99: 500}: a spike measures how long until it holds"
+                )
+                yield Problem(path="slo", message=message)
+        case _:
+            assert_never(load.shape)
+    for name in ("refine", "precision", "hold_s_max"):
+        if getattr(load, name):
+            message = f"is for a staircase: a {load.shape} has its loads and times as the plan gives them; leave it out"
+            yield Problem(path=f"load.{name}", message=message)
+
+
+def _limits_latency(slo: Slo | None) -> bool:
+    return slo is not None and any(
+        getattr(slo, name) is not None for name in Slo.model_fields if name != "error_rate_max"
+    )
+
+
 def _names(plan: Plan) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, topology in enumerate(plan.topologies):
@@ -120,7 +166,9 @@ def _thresholds(plan: Plan) -> Iterator[Problem]:
         except ValueError as error:
             yield Problem(path=path, message=str(error))
             continue
-        wrong = unknown_segment(threshold, topologies=names, loads=plan.load.steps)
+        wrong = unknown_segment(
+            threshold, topologies=names, loads=plan.load.steps, shape=plan.load.shape, matrix=plan.matrix is not None
+        )
         if wrong is not None:
             yield Problem(path=path, message=f"{text!r}: {wrong}")
 
@@ -223,6 +271,8 @@ def _fits(
         max_num_seqs=int(flags.get("max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
     )
     needed = plan.workload.input_tokens.mean + plan.workload.output_tokens.mean
+    if plan.matrix is not None:
+        needed = longest_request_tokens(plan.matrix)
     if room < needed:
         yield Problem(
             path=f"{at}.tp",
@@ -235,14 +285,16 @@ def _fits(
 
 def _hold_is_long_enough(plan: Plan) -> Iterator[Problem]:
     """Nothing can start and end in a hold shorter than one request; known beforehand only for simulated engines."""
+    # A surge may be shorter: what it needs to show begins in it and ends after it.
+    load = plan.load.steps[0 if plan.load.shape is LoadShape.SPIKE else -1]
     for topology in plan.topologies:
-        expected_s = expected_e2e_s(plan, topology, plan.load.steps[-1])
+        expected_s = expected_e2e_s(plan, topology, load)
         if expected_s is not None and plan.load.hold_s < expected_s:
             yield Problem(
                 path="load.hold_s",
                 message=(
                     f"{plan.load.hold_s:g} s is shorter than one expected request ({expected_s:.1f} s, {topology.name} "
-                    f"at {plan.load.steps[-1]:g} users): nothing could start and end in it"
+                    f"at {load:g} users): nothing could start and end in it"
                 ),
             )
             return

@@ -59,7 +59,7 @@ PERCENTILES: Final[Mapping[str, Shape]] = _estimates("mean p50 p90 p99")
 STEP: Final[Mapping[str, Shape]] = {
     **_numbers("load in_flight_mean"),
     **_others("verdict reasons warnings slo_met"),
-    **_estimates("output_tokens_per_s requests_per_s goodput_rps error_rate"),
+    **_estimates("output_tokens_per_s requests_per_s goodput_rps output_tokens_per_joule error_rate"),
     **dict.fromkeys(("ttft_ms", "ttft_due_ms", "itl_ms", "tpot_ms", "e2e_ms"), PERCENTILES),
     "slo": Entries(entry={**_numbers("limit share_beyond"), **_others("name met")}),
     "outcomes": Named(),
@@ -68,7 +68,7 @@ STEP: Final[Mapping[str, Shape]] = {
     "upstreams": Named(),
     "telemetry": _numbers(
         "requests_running requests_waiting kv_usage preemptions generator_cpu_percent host_cpu_percent "
-        "gpu_memory_used_bytes_max"
+        "gpu_memory_used_bytes_max gpu_power_watts"
     ),
     "visits": Entries(
         entry={
@@ -86,20 +86,79 @@ TOPOLOGY: Final[Mapping[str, Shape]] = {
     "steps": Entries(entry=STEP, loads=True),
     "capacity": {
         **_estimates("output_tokens_per_s requests_per_s goodput_rps output_tokens_per_s_per_gpu"),
-        **_estimates("usd_per_million_output_tokens usd_per_million_requests"),
+        **_estimates("usd_per_million_output_tokens usd_per_million_requests output_tokens_per_joule"),
         **_numbers("saturation_load goodput_load knee_load latency_doubling_load failure_load slo_capacity_load"),
         **_numbers("slo_violated_load recommended_load"),
         "findings": OTHER,
     },
 }
 
+SOAK_SERIES: Final[Mapping[str, Shape]] = {
+    "drift_per_hour": ESTIMATE,
+    **_numbers("level drift_share"),
+    **_others("claim values"),
+}
+SOAK_MEMORY: Final[Mapping[str, Shape]] = {**SOAK_SERIES, "hours_until_full": ESTIMATE}
+
+SOAK: Final[Mapping[str, Shape]] = {
+    **_numbers("load hold_s window_s visit repeats claim_level"),
+    **_others("verdict time_s findings"),
+    **dict.fromkeys(("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"), dict.fromkeys(("p50", "p90", "p99"), SOAK_SERIES)),
+    **dict.fromkeys(("output_tokens_per_s", "in_flight", "error_rate", "requests_waiting", "kv_usage"), SOAK_SERIES),
+    **dict.fromkeys(("gpu_memory_bytes", "engine_memory_bytes"), SOAK_MEMORY),
+}
+
+SPIKE: Final[Mapping[str, Shape]] = {
+    **_numbers("usual_load surge_load recovery_s_at_least recovered_share failed waiting_peak"),
+    **_estimates("recovery_s lost_s ttft_ms_p90_peak ttft_ms_p99_peak share_beyond"),
+    **_others("verdict findings course"),
+    "visits": Entries(
+        entry={
+            **_numbers("visit repeat surge_s observed_s lost_s recovery_s ttft_ms_p90_peak ttft_ms_p99_peak"),
+            **_numbers("share_beyond requests failed waiting_peak"),
+            "held_before": OTHER,
+        }
+    ),
+}
+
+MATRIX: Final[Mapping[str, Shape]] = {
+    "tests": Entries(
+        entry={
+            **_others("id verdict status reasons notes errors"),
+            **_numbers("users runs duration_s"),
+            **_numbers("input_tokens output_tokens output_tokens_asked_max requests answered slowest_ms success_rate"),
+            **_numbers("gpu_memory_used_bytes_max"),
+            **_estimates("ttft_ms tpot_ms e2e_ms output_tokens_per_s latency_ratio"),
+        }
+    ),
+    "baselines": Entries(
+        entry={
+            **_others("label verdict reasons"),
+            **_numbers("input_tokens output_tokens requests"),
+            **_estimates("ttft_ms tpot_ms e2e_ms output_tokens_per_s"),
+        }
+    ),
+    "answers": Entries(
+        entry={
+            **_numbers("input_tokens output_tokens"),
+            **{
+                name: {"users": NUMBER, **_others("test certain words")}
+                for name in ("out_of_memory", "latency_doubles", "saturates", "recommended")
+            },
+        }
+    ),
+    "findings": OTHER,
+}
+
 COMPARISON: Final[Mapping[str, Shape]] = {
-    **_others("first other findings"),
+    **_others("first other caveat unequal findings"),
     **_ratios("throughput_ratio goodput_ratio throughput_per_gpu_ratio usd_per_million_output_tokens_ratio"),
+    **_ratios("output_tokens_per_joule_ratio"),
     "steps": Entries(
         entry={
             "load": NUMBER,
             **_ratios("throughput_ratio requests_ratio ttft_p50_ratio itl_p50_ratio e2e_p50_ratio"),
+            **_ratios("throughput_per_gpu_ratio usd_per_million_output_tokens_ratio output_tokens_per_joule_ratio"),
         },
         loads=True,
     ),

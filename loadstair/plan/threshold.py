@@ -3,6 +3,9 @@
     topologies.tp2x2.capacity.goodput_rps >= 4
     topologies.tp4.steps[load=64].ttft_ms.p99 <= 200
     comparisons.tp2x2_vs_tp4.throughput_ratio.low > 1.0
+    soak.tp4.ttft_ms.p99.drift_per_hour.high <= 5
+    spike.tp4.recovery_s <= 10
+    matrix.tp4.tests[id=T6].latency_ratio <= 2
 
 The path is one of summary.json; in brackets stands an index, or `key=value` for the entry of a list that has it.
 `unknown_segment` tells beforehand where it leads nowhere, `loadstair.analysis.thresholds` evaluates it.
@@ -14,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadstair.plan.summary_shape import COMPARISON, TOPOLOGY, Entries, Leaf, Named, Shape
+from loadstair.plan.model import LoadShape
+from loadstair.plan.summary_shape import COMPARISON, MATRIX, SOAK, SPIKE, TOPOLOGY, Entries, Leaf, Named, Shape
 
 Operator = Literal["<=", ">=", "==", "!=", "<", ">"]
 
@@ -22,7 +26,7 @@ _THRESHOLD = re.compile(r"^\s*(?P<path>.*?)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<limi
 _SEGMENT = re.compile(
     r"(?P<name>[A-Za-z0-9_-]+)|\[(?:(?P<index>\d{1,6})|(?P<key>[a-z_]+)=(?P<value>[A-Za-z0-9._-]+))\]"
 )
-ROOTS = ("topologies", "comparisons")
+ROOTS = ("topologies", "comparisons", "soak", "spike", "matrix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def parse_threshold(text: str) -> Threshold:
     path = _parse_path(match["path"], text)
     first = path[0]
     if not isinstance(first, Name) or first.name not in ROOTS:
-        raise ValueError(f"the path of {text!r} must start with topologies. or comparisons.")
+        raise ValueError(f"the path of {text!r} must start with topologies., comparisons., soak., spike. or matrix.")
     return Threshold(text=text.strip(), path=path, op=_operator(match["op"]), limit=limit)
 
 
@@ -102,7 +106,14 @@ def _parse_path(path: str, text: str) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def unknown_segment(threshold: Threshold, *, topologies: Sequence[str], loads: Sequence[float]) -> str | None:
+def unknown_segment(
+    threshold: Threshold,
+    *,
+    topologies: Sequence[str],
+    loads: Sequence[float],
+    shape: LoadShape = LoadShape.STAIRCASE,
+    matrix: bool = False,
+) -> str | None:
     """Where the path leaves what summary.json will hold, in one line that says what would be right.
 
     None if it leads to a number. `topologies` by name and `loads`, both in the plan's order.
@@ -110,7 +121,13 @@ def unknown_segment(threshold: Threshold, *, topologies: Sequence[str], loads: S
     first, *others = topologies
     root: Shape = {
         "topologies": dict.fromkeys(topologies, TOPOLOGY),
-        "comparisons": dict.fromkeys((f"{other}_vs_{first}" for other in others), COMPARISON),
+        # A surge is no steady load: there is nothing to compare at it.
+        "comparisons": dict.fromkeys(
+            (f"{other}_vs_{first}" for other in others if shape is not LoadShape.SPIKE), COMPARISON
+        ),
+        "soak": dict.fromkeys(topologies if shape is LoadShape.SOAK else (), SOAK),
+        "matrix": dict.fromkeys(topologies if matrix else (), MATRIX),
+        "spike": dict.fromkeys(topologies if shape is LoadShape.SPIKE else (), SPIKE),
     }
     return _wrong(root, threshold.path, "", loads)
 

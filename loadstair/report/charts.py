@@ -7,7 +7,8 @@ The page has one `Figure` for each chart; the data block has its panels. A panel
   where they are wanted `ceiling` (of the load generator) `{value, text}`, `loads` (of a panel that does not have the
   page's) and `logarithmic` (true);
 - time: `lines` of `{name, style, dashed, values, texts}` over `time_s`, with `end_s` and `steps` `{start_s,
-  hold_start_s, hold_end_s, text, tip}`;
+  hold_start_s, hold_end_s, text, tip}`, and where they are wanted `rules` of `{at_s, text}` (moments) and `fitted`
+  (true: the axis need not begin at 0);
 - shares: `parts` of `{name, style, shares, texts}` over `loads` (words).
 
 `style` chooses colour and symbol, `text` is what a tooltip says; `percent` says that the values are shares.

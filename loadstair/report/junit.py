@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from loadstair.report import view
+from loadstair.report.matrix import reasons, times
 from loadstair.units import NS_PER_S
 
 # What XML 1.0 cannot hold, not even escaped.
@@ -15,18 +16,22 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 def junit_xml(summary_json: Mapping[str, Any]) -> str:
     """A threshold that failed is a failure; an invalid step, or a threshold that needed one, is an error.
 
+    A matrix has a case for each test instead: a failed test is a failure, one without a result an error.
     `time` is seconds: a step's is its holds over all repeats, a threshold takes none.
     """
     root = Element("testsuites", name=_clean(summary_json["name"]))
     unit = view.load_unit(summary_json["mode"])
     for name, topology in summary_json["topologies"].items():
         suite = SubElement(root, "testsuite", name=_clean(name))
+        tests = (summary_json.get("matrix") or {}).get(name, {}).get("tests", [])
+        for test in tests:
+            _test(SubElement(suite, "testcase", classname=_clean(name), name=_clean(test["id"])), test)
         for step in topology["steps"]:
             case = SubElement(suite, "testcase", classname=_clean(name), name=view.load_words(step["load"], unit))
             case.set("time", f"{_held_s(step):.3f}")
             if step["verdict"] != "valid":
                 _problem(case, "error", "; ".join(reason["message"] for reason in step["reasons"]))
-        if not topology["steps"]:
+        if not topology["steps"] and not tests:
             case = SubElement(suite, "testcase", classname=_clean(name), name="measured")
             _problem(case, "error", "never measured")
         _count(suite)
@@ -40,6 +45,18 @@ def junit_xml(summary_json: Mapping[str, Any]) -> str:
     _count(thresholds)
     _sum_up(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _test(case: Element, test: Mapping[str, Any]) -> None:
+    """Of a matrix. A warning passes, its words in the output; a test without a valid burst is an error."""
+    case.set("time", f"{test['duration_s']:.3f}")
+    told = "; ".join(one["message"] for one in reasons(test))
+    if test["status"] == "failure":
+        _problem(case, "failure", told)
+    elif test["status"] is None:
+        _problem(case, "error", told or test["verdict"])
+    elif test["status"] == "warning":
+        SubElement(case, "system-out").text = _clean(f"warning: {times(test)} the baseline's latency. {told}".strip())
 
 
 def _problem(case: Element, kind: str, message: str) -> None:

@@ -10,8 +10,14 @@ from loadstair.report.charts_load import answer_figure, latency_figures, request
 from loadstair.report.charts_time import balance_figures, time_figures
 from loadstair.report.definitions import DEFINITIONS
 from loadstair.report.generator import generator_words
+from loadstair.report.matrix import MatrixPart, matrix_parts, matrix_subject, status_counts
+from loadstair.report.shape_part import ShapePart
+from loadstair.report.soak import soak_parts
+from loadstair.report.spike import spike_parts
 from loadstair.report.steps import Steps, steps
-from loadstair.report.versus import Versus, versus
+from loadstair.report.versus import Versus, caveats, versus
+
+JOULE = "output_tokens_per_joule"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +48,17 @@ class Page:
     unit: str
     subject: str
     """What was asked of the topologies, in a line."""
+    matrix: tuple[MatrixPart, ...]
+    """By topology; empty unless the run was a matrix."""
     badges: tuple[Badge, ...]
+    caveats: tuple[Mapping[str, Any], ...]
+    """Findings that belong beside the answer: what the arms of a comparison should share and do not."""
     answer: Figure | None
-    """None where nothing was measured, as the other charts then."""
+    """None where nothing was measured, as the other charts then, and where the run was no staircase."""
+    shape: str
+    """staircase, soak or spike."""
+    parts: tuple[ShapePart, ...]
+    """Of a soak or a spike, by topology."""
     cards: tuple[Card, ...]
     versus: tuple[Versus, ...]
     against_load: tuple[Figure, ...]
@@ -58,25 +72,35 @@ class Page:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        return (*([self.answer] if self.answer else []), *self.against_load, *self.over_time, *self.balance)
+        parts = (part.figure for part in self.parts)
+        return (*([self.answer] if self.answer else []), *parts, *self.against_load, *self.over_time, *self.balance)
 
 
 def page(summary: Mapping[str, Any], run: Mapping[str, Any]) -> Page:
     unit = view.load_unit(summary["mode"])
     topologies = summary["topologies"]
-    measured = any(topology["steps"] for topology in topologies.values())
+    shape = summary.get("shape", "staircase")  # a summary of an older version has none
+    staircase = shape == "staircase"
+    measured = staircase and any(topology["steps"] for topology in topologies.values())
     places = {name: index % STYLES for index, name in enumerate(topologies)}
+    matrix = matrix_parts(summary, places)
     return Page(
         unit=unit,
-        subject=view.subject(summary["workload"]),
+        subject=matrix_subject(summary) if matrix else view.subject(summary["workload"]),
+        matrix=matrix,
         badges=_badges(summary),
+        caveats=caveats(summary),
         answer=answer_figure(summary) if measured else None,
-        cards=tuple(_card(name, topology, places[name], unit) for name, topology in topologies.items()),
+        shape=shape,
+        parts=(*soak_parts(summary), *spike_parts(summary)),
+        cards=tuple(_card(name, topology, places[name], unit) for name, topology in topologies.items())
+        if staircase and not matrix
+        else (),
         versus=tuple(versus(one, places, unit) for one in summary["comparisons"].values()),
         against_load=(*latency_figures(summary), requests_figure(summary)) if measured else (),
         over_time=time_figures(summary),
         balance=balance_figures(summary),
-        steps=tuple(steps(name, topology, places[name], unit) for name, topology in topologies.items()),
+        steps=tuple(steps(name, one, places[name], unit) for name, one in topologies.items() if not matrix),
         measured=(generator_words(summary["generator"]),),
         environment=_environment(run),
         definitions=DEFINITIONS,
@@ -86,6 +110,10 @@ def page(summary: Mapping[str, Any], run: Mapping[str, Any]) -> Page:
 def _badges(summary: Mapping[str, Any]) -> tuple[Badge, ...]:
     badges = []
     for name, topology in summary["topologies"].items():
+        if name in (summary.get("matrix") or {}):
+            text, tone = status_counts(summary["matrix"][name])
+            badges.append(Badge(text=f"{name}: {text}", tone=tone))
+            continue
         steps = topology["steps"]
         valid = sum(step["verdict"] == "valid" for step in steps)
         tone = "bad" if valid == 0 else "good" if valid == len(steps) else "warn"
@@ -128,6 +156,7 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         fact("Output tokens/s per GPU", "output_tokens_per_s_per_gpu"),
         fact("USD per 1M output tokens", "usd_per_million_output_tokens"),
         fact("USD per 1M requests", "usd_per_million_requests"),
+        *([fact("Output tokens per joule", JOULE)] if JOULE in capacity else []),  # not in an older summary
     ]
     known = tuple(one for one in facts if one.value != view.ABSENT)
     return Card(

@@ -64,10 +64,12 @@ def steps(name: str, topology: Values, style: int, unit: str) -> Steps:
 
 
 def _main(told: list[Values]) -> Table:
-    """With goodput and SLO only where there is one."""
+    """With goodput and SLO only where there is one, and energy only where it was measured."""
     has_slo = any(step["slo"] for step in told)
     columns = ["Output tokens/s", "TTFT p50, ms", "TTFT p99, ms", "ITL p50, ms", "TPOT p50, ms", "E2E p50, ms"]
     columns += ["Goodput, 1/s", "SLO"] if has_slo else ["Requests/s"]
+    has_energy = any(step.get("output_tokens_per_joule", {}).get("value") is not None for step in told)
+    columns += ["Tokens per joule", "GPU power, W"] if has_energy else []
     rows = []
     for step in told:
         cells = [
@@ -79,6 +81,9 @@ def _main(told: list[Values]) -> Table:
             _cell(step["e2e_ms"]["p50"]),
         ]
         cells += [_cell(step["goodput_rps"]), _slo(step)] if has_slo else [_cell(step["requests_per_s"])]
+        if has_energy:
+            power = Cell(value=view.number(step["telemetry"]["gpu_power_watts"]))
+            cells += [_cell(step["output_tokens_per_joule"]), power]
         cells.append(Cell(value=view.percent(step["error_rate"]["value"])))
         rows.append(_row(step, cells, reasons=tuple(step["reasons"])))
     return Table(caption="Verdicts and main numbers", columns=(*columns, "Failed"), rows=tuple(rows))

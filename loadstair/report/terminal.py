@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loadstair.report import view
+from loadstair.report.matrix_terminal import matrix_tables
 from loadstair.report.told import told_once
+from loadstair.report.versus import caveats
 
 _SEVERITY_STYLE = {"invalid": "bold red", "warning": "yellow"}
 LINES_MAX = 8
@@ -21,6 +23,8 @@ def closing_table(summary_json: Mapping[str, Any]) -> RenderableType:
 
     All strings are printed as they are: no markup of rich's is read from them.
     """
+    if summary_json.get("matrix") is not None:
+        return Group(*matrix_tables(summary_json), *_closing(summary_json, advised=False))
     topologies = summary_json["topologies"]
     table = Table(
         title=Text(summary_json["name"]), title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0
@@ -73,8 +77,9 @@ def _shortened(lines: list[Text]) -> list[Text]:
     return lines if left <= 0 else [*lines[:LINES_MAX], Text(f"… {left} more: see the report", style="dim")]
 
 
-def _closing(summary: Mapping[str, Any]) -> list[Text]:
-    gravest_first = sorted(summary["findings"], key=lambda finding: finding["severity"] == "info")
+def _closing(summary: Mapping[str, Any], *, advised: bool = True) -> list[Text]:
+    told = [*caveats(summary), *summary["findings"]]
+    gravest_first = sorted(told, key=lambda finding: finding["severity"] == "info")
     lines = _shortened(
         [
             Text(f"{finding['severity']}: {finding['message']}", style=_SEVERITY_STYLE.get(finding["severity"], ""))
@@ -84,5 +89,4 @@ def _closing(summary: Mapping[str, Any]) -> list[Text]:
     for result in summary["thresholds"]:
         style = "green" if result["status"] == "met" else "bold red"
         lines.append(Text(f"threshold {result['status']}: {result['text']} ({result['message']})", style=style))
-    lines.append(Text(summary["advice"], style="bold"))
-    return lines
+    return [*lines, Text(summary["advice"], style="bold")] if advised else lines

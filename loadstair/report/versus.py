@@ -41,7 +41,10 @@ class Versus:
     at_capacity: tuple[RatioRow, ...]
     by_load: tuple[RatioRow, ...]
     crossings: tuple[Crossing, ...]
+    differences: tuple[Mapping[str, Any], ...]
+    """Findings of what the two should share and do not: they belong beside the answer."""
     findings: tuple[Mapping[str, Any], ...]
+    """The others."""
 
 
 _STEP_RATIOS = (
@@ -52,12 +55,23 @@ _STEP_RATIOS = (
     ("E2E p50", "e2e_p50_ratio", False),
 )
 """Name, key, whether higher is better."""
+_STEP_RATIOS_APART = (
+    ("Output tokens/s per GPU", "throughput_per_gpu_ratio", True),
+    ("USD per 1M output tokens", "usd_per_million_output_tokens_ratio", False),
+)
+"""Shown by load only where the hardware differs: else they are the ratio of output tokens/s once more."""
+_STEP_RATIOS_MEASURED = (("Output tokens per joule", "output_tokens_per_joule_ratio", True),)
+"""Shown only where a step has them."""
 _CAPACITY_RATIOS = (
     ("Output tokens/s at capacity", "throughput_ratio", True),
     ("Goodput at capacity", "goodput_ratio", True),
     ("Output tokens/s per GPU", "throughput_per_gpu_ratio", True),
     ("USD per 1M output tokens", "usd_per_million_output_tokens_ratio", False),
+    ("Output tokens per joule", "output_tokens_per_joule_ratio", True),
 )
+_DIFFERENCE = "compare."
+_NO_DIFFERENCES = frozenset({"compare.cut_off", "compare.loads"})
+"""Of what is not compared at all."""
 
 
 def versus(one: Mapping[str, Any], places: Mapping[str, int], unit: str) -> Versus:
@@ -66,20 +80,22 @@ def versus(one: Mapping[str, Any], places: Mapping[str, int], unit: str) -> Vers
         ("Throughput is equal near", one["throughput_crossover_load"]),
         ("Median E2E is equal near", one["latency_crossover_load"]),
     )
+    by_load = _step_ratios(one)
+    differs = [finding for finding in one["findings"] if is_difference(finding)]
     return Versus(
         other=one["other"],
         first=one["first"],
-        columns=tuple((label, _better(higher)) for label, _, higher in _STEP_RATIOS),
+        columns=tuple((label, _better(higher)) for label, _, higher in by_load),
         at_capacity=tuple(
             RatioRow(label=label, better=_better(higher), ratios=(_ratio(one[key], higher, one, places),))
-            for label, key, higher in _CAPACITY_RATIOS
-            if one[key]["value"] is not None
+            for label, key, higher in _capacity_ratios(one)
+            if one.get(key, {}).get("value") is not None
         ),
         by_load=tuple(
             RatioRow(
                 label=view.load_words(step["load"], unit),
                 better="",
-                ratios=tuple(_ratio(step[key], higher, one, places) for _, key, higher in _STEP_RATIOS),
+                ratios=tuple(_ratio(step[key], higher, one, places) for _, key, higher in by_load),
             )
             for step in one["steps"]
         ),
@@ -88,8 +104,42 @@ def versus(one: Mapping[str, Any], places: Mapping[str, int], unit: str) -> Vers
             for label, found in crossings
             if found["low"] is not None  # without an interval it may be noise, and a finding says so
         ),
-        findings=tuple(one["findings"]),
+        differences=tuple(differs),
+        findings=tuple(finding for finding in one["findings"] if finding not in differs),
     )
+
+
+def is_difference(finding: Mapping[str, Any]) -> bool:
+    """Whether it says that the two do not share what they should."""
+    return str(finding["id"]).startswith(_DIFFERENCE) and finding["id"] not in _NO_DIFFERENCES
+
+
+def caveats(summary: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Differences of the arms that may decide the answer, to stand right beside it; each once."""
+    told = {
+        finding["message"]: finding
+        for one in summary["comparisons"].values()
+        for finding in one["findings"]
+        if is_difference(finding) and finding["severity"] == "warning"
+    }
+    return tuple(told.values())
+
+
+def _capacity_ratios(one: Mapping[str, Any]) -> tuple[tuple[str, str, bool], ...]:
+    """Where the hardware differs, what comes to each GPU and each dollar first."""
+    if not one.get("unequal"):
+        return _CAPACITY_RATIOS
+    return tuple(sorted(_CAPACITY_RATIOS, key=lambda ratio: ratio not in _STEP_RATIOS_APART))
+
+
+def _step_ratios(one: Mapping[str, Any]) -> tuple[tuple[str, str, bool], ...]:
+    apart = tuple(
+        ratio for ratio in _STEP_RATIOS_APART if one.get("unequal") and any(s[ratio[1]]["value"] for s in one["steps"])
+    )
+    measured = tuple(
+        ratio for ratio in _STEP_RATIOS_MEASURED if any(s.get(ratio[1], {}).get("value") for s in one["steps"])
+    )
+    return (*_STEP_RATIOS, *apart, *measured)
 
 
 def _better(higher: bool) -> str:

@@ -63,6 +63,8 @@ class StepRecord:
     role: StepRole = StepRole.PLANNED
     stationary: bool | None = None
     """Whether warm-up ended because the load had become stationary; None where nobody looked."""
+    test: str | None = None
+    """In a matrix run what this burst was: a test's id, `baseline/…` or `warmup`. None in a staircase."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from loadstair.analysis.pool import LoadStep
+from loadstair.plan.model import Engine, Prefix
 from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
 from loadstair.samples.runrecord import StepRecord, VisitRecord
 from tests.analysis.synthetic import TP4, SyntheticRun, failed, plan_of, simulate
@@ -298,3 +299,125 @@ def test_a_worker_that_is_lost_late_leaves_the_earlier_steps_valid() -> None:
     first, last = run.summary().topologies["tp4"].steps
     assert first.valid
     assert [finding.id for finding in last.reasons] == ["workers.lost"]
+
+
+def test_a_worker_that_joins_between_the_steps_makes_them_different_loads() -> None:
+    run = at_last_step(RUN, workers=("worker0", "worker1", "worker2"))
+    assert reasons(run) == ["workers.changed"]
+    assert "worker2" in last_step(run).reasons[0].message
+
+
+def balanced(run: SyntheticRun, *rows: RequestSample) -> SyntheticRun:
+    """These rows alone, with every count in agreement."""
+    changed = replace(run, rows=rows).recounted()
+    return changed.with_visits(lambda visit: replace(visit, server_after=None))
+
+
+def test_a_worker_that_sends_nothing_leaves_users_idle() -> None:
+    run = balanced(RUN, *(row for row in RUN.rows if row.step == 0 or row.worker == "worker0"))
+    assert reasons(run) == ["generator.idle_users"]
+    assert "16 users" in last_step(run).reasons[0].message
+
+
+def test_records_that_are_lost_without_a_trace_are_missing_under_way() -> None:
+    run = balanced(RUN, *(row for row in RUN.rows if row.step == 0 or row.index % 10 != 3))
+    assert reasons(run) == ["generator.idle_users"]
+
+
+def test_users_who_pause_for_a_millisecond_between_short_requests_are_not_idle() -> None:
+    quick = {"tp4": replace(TP4, ttft_ms=lambda load: 1.0, itl_ms=lambda load: 0.1)}  # 4 ms, and 1 ms between
+    assert reasons(simulate(quick, plan_of(quick, load={"steps": [4], "hold_s": 2}))) == []
+
+
+def test_times_that_end_too_early_break_littles_law() -> None:
+    run = RUN.with_rows(
+        in_last_step(lambda row: replace(row, last_token_ns=(row.dispatch_ns + (row.last_token_ns or 0)) // 2)),
+    )
+    assert reasons(run) == ["little.law"]
+    assert "-5" in last_step(run).reasons[0].message  # about half
+
+
+@pytest.mark.parametrize(("waiting", "expected"), [(4.0, []), (8.0, ["little.server"])])
+def test_engines_that_hold_more_requests_than_we_sent_have_another_client(waiting: float, expected: list[str]) -> None:
+    # 16 under way allow 1 + 17.6 + 0.75 × 4 = 21.6.
+    run = telemetry(
+        RUN,
+        ("tp4/engine0", "engine.requests.running", 16, 16),
+        ("tp4/engine0", "engine.requests.waiting", waiting, waiting),
+    )
+    assert reasons(run) == expected
+
+
+def cached(tokens: int, **workload: object) -> SyntheticRun:
+    """All prompts have 128 tokens, `tokens` of them from the cache."""
+    run = RUN.with_rows(in_last_step(lambda row: replace(row, cached_input_tokens=tokens)))
+    plan = run.plan.model_copy(update={"workload": run.plan.workload.model_copy(update=workload)})
+    return replace(run, plan=plan)
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(0, []), (48, []), (54, []), (55, ["cache.contaminated"])])
+def test_a_cache_that_answers_for_the_gpu_invalidates(tokens: int, expected: list[str]) -> None:
+    assert reasons(cached(tokens)) == expected  # 48 tokens for a template, and 5 % of 128 are 6.4
+
+
+def test_the_prefix_that_the_plan_shares_may_be_cached() -> None:
+    prefix = {"share": 0.5, "tokens": 64}
+    assert reasons(cached(86, prefix=Prefix(**prefix))) == []  # 48 + half of 64, and 6.4
+    assert reasons(cached(87, prefix=Prefix(**prefix))) == ["cache.contaminated"]
+
+
+def test_without_a_salt_a_cache_only_warns_and_the_run_says_so() -> None:
+    run = cached(100, salt=False)
+    assert (reasons(run), warnings(run)) == ([], ["cache.contaminated"])
+    assert "workload.unsalted" in [finding.id for finding in run.summary().findings]
+
+
+def engine_hits(share: float, preemptions: float = 0) -> SyntheticRun:
+    return telemetry(
+        RUN,
+        ("tp4/engine0", "engine.prefix.queries", 1000, 2000),
+        ("tp4/engine0", "engine.prefix.hits", 500, 500 + 1000 * share),
+        ("tp4/engine0", "engine.preemptions", 0, preemptions),
+    )
+
+
+def test_the_engines_own_hit_counters_tell_too() -> None:
+    assert reasons(engine_hits(0.42)) == []  # 48 of 128 tokens are 38 %, and 5 %
+    assert reasons(engine_hits(0.44)) == ["cache.contaminated"]
+
+
+def test_requests_that_resume_find_their_own_tokens_in_the_cache() -> None:
+    run = engine_hits(0.9, preemptions=3)
+    assert (reasons(run), warnings(run)) == ([], ["cache.contaminated"])
+
+
+def test_more_tokens_than_the_memory_can_feed_are_not_believed() -> None:
+    # 32.0e9 parameters in BF16 are read in 4.8 ms by four GPUs of 3,350 GB/s: a user gets 209 tokens/s at the most.
+    fast = {"tp4": replace(TP4, ttft_ms=lambda load: 3.0, itl_ms=lambda load: 3.0)}
+    plan = plan_of(fast, load={"steps": [4], "hold_s": 4})
+    assert (reasons(simulate(fast, plan)), warnings(simulate(fast, plan))) == (
+        [],
+        ["ceiling.throughput", "ceiling.stream"],
+    )
+    known = plan.topologies[0].model_copy(update={"engines": (Engine(tp=4, flags={"dtype": "bfloat16"}),)})
+    run = simulate(fast, plan.model_copy(update={"topologies": (known,)}))
+    assert reasons(run) == ["ceiling.throughput"]
+
+
+def test_a_queue_that_builds_up_over_the_hold_is_no_steady_state() -> None:
+    """TTFT doubles from the beginning of the hold to its end."""
+    step = RUN.run.visits[0].steps[-1]
+
+    def later(row: RequestSample) -> RequestSample:
+        into_hold = (row.dispatch_ns - step.hold_start_ns) / (step.hold_end_ns - step.hold_start_ns)
+        wait_ns = int(80_000_000 * max(0.0, into_hold))  # 80 ms at the beginning
+        return replace(row, first_token_ns=None if row.first_token_ns is None else row.first_token_ns + wait_ns)
+
+    run = RUN.with_rows(in_last_step(later))
+    assert reasons(run) == ["load.not_stationary"]
+    assert "TTFT +" in last_step(run).reasons[0].message
+
+
+def test_a_warm_up_that_never_settled_warns_where_the_hold_is_steady() -> None:
+    run = at_last_step(RUN, stationary=False)
+    assert (reasons(run), warnings(run)) == ([], ["warmup.not_stationary"])

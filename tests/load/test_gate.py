@@ -96,3 +96,24 @@ def test_shares_are_even_as_far_as_the_spawned_users_allow(spawned: dict[str, in
 @pytest.mark.parametrize("spawned", [{"a": 3, "b": 2}, {"a": 2, "b": 3}])
 def test_with_all_users_wanted_every_worker_runs_what_it_has(spawned: dict[str, int]) -> None:
     assert shares(5, spawned) == spawned
+
+
+def test_with_a_number_of_requests_each_user_passes_so_often_and_parks() -> None:
+    gate = Gate(seed=1, tag=TAG)
+    passed: list[int] = []
+
+    def user() -> None:
+        ordinal = gate.enroll()
+        while True:
+            gate.pass_through(ordinal)
+            passed.append(ordinal)
+
+    users = [gevent.spawn(user) for _ in range(3)]
+    gevent.sleep(0.001)
+    gate.begin_step(TAG, rank=0, workers=1, active=2, growth_s=0.0, requests_per_user=3)
+    gevent.sleep(0.05)
+    assert sorted(passed) == [0, 0, 0, 1, 1, 1]
+    gate.begin_step(TAG, rank=0, workers=1, active=3, growth_s=0.0, requests_per_user=1)
+    gevent.sleep(0.05)
+    assert sorted(passed[6:]) == [0, 1, 2]
+    gevent.killall(users)

@@ -41,3 +41,21 @@ def test_a_quick_hold_stays_longer_than_two_requests() -> None:
     assert quick(plan, lambda _topology, _load: 2.2).load.hold_s == 4.4  # 2 × 2.2, more than the 4 s of a quick hold
     assert quick(plan, lambda _topology, _load: 9.0).load.hold_s == 5.0  # never longer than the plan's own
     assert quick(plan, lambda _topology, _load: None).load.hold_s == 2.5  # not known: half of the plan's
+
+
+def spike(**load: object) -> Plan:
+    raw = copy.deepcopy(SIMULATED)
+    raw["load"] = {"shape": "spike", "steps": [4, 16], **load}
+    raw["slo"] = {"ttft_ms_p90": 200}
+    return parse_plan(raw, "spike.yaml")
+
+
+def test_a_quick_spike_keeps_its_loads_and_has_a_third_of_its_times() -> None:
+    load = quick(spike(hold_s=30, surge_s=15, repeats=2), lambda _topology, _load: None).load
+    assert (load.steps, load.hold_s, load.surge_s, load.recovery_s, load.repeats) == ((4, 16), 10, 5, None, 1)
+
+
+def test_a_spikes_duration_counts_its_three_steps() -> None:
+    plan = spike(warmup_s=2, hold_s=10, surge_s=5, cooldown_s=1)
+    # start 4, warm-up 2, hold 10, surge 5, recovery 3 × 10 and a request's tail of 2, cool-down 1
+    assert expected_duration_s(plan, lambda _topology, _load: 2.0) == 4 + 2 + 10 + 5 + 30 + 2 + 1

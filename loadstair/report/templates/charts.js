@@ -140,7 +140,20 @@
         data: panel.steps.map((step) => [{ name: step.text, xAxis: step.hold_start_s }, { xAxis: step.hold_end_s }]),
       },
     });
-    return [...lines, steps];
+    const moments = drawnAs({
+      type: "line", data: [], xAxisIndex: at, yAxisIndex: at,
+      markLine: {
+        silent: true, symbol: "none", lineStyle: { color: BAD, type: "dashed", width: 1.5 },
+        data: (panel.rules || []).map((rule, place) => ({
+          xAxis: rule.at_s,
+          label: {
+            formatter: () => rule.text, position: "insideEndTop", rotate: 0, align: "left", offset: [6, 16 * place + 14],
+            color: TEXT, fontSize: 12, textBorderColor: GROUND, textBorderWidth: 3,
+          },
+        })),
+      },
+    });
+    return [...lines, steps, moments];
   }
 
   function shareSeries(panel, at) {
@@ -200,7 +213,7 @@
     }
     const top = { load: highest, time: () => undefined, shares: () => 1 }[panel.kind](panel);
     const label = { color: QUIET, formatter: panel.percent ? percent : short };
-    return Object.assign({ gridIndex: at, type: "value", min: 0, max: top }, LINES, { axisLabel: label });
+    return Object.assign({ gridIndex: at, type: "value", min: panel.fitted ? undefined : 0, scale: !!panel.fitted, max: top }, LINES, { axisLabel: label });
   }
 
   function tip(panel, params) {

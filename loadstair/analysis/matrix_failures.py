@@ -1,0 +1,83 @@
+"""What went wrong in a matrix test, sorted as classical plans sort it: out of memory, timeout, server error."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from loadstair.analysis.latency import e2e_ms
+from loadstair.analysis.pool import JudgedStep
+from loadstair.samples.frame import Samples
+from loadstair.samples.record import Outcome
+from loadstair.samples.runrecord import Ending, RunRecord
+
+OUT_OF_MEMORY = re.compile(
+    r"out of (\w+ )?memory|outofmemory|\boom\b|cannot allocate memory|failed to allocate|insufficient memory",
+    re.IGNORECASE,
+)
+"""As PyTorch (`CUDA out of memory`, `torch.OutOfMemoryError`), llama.cpp, the system and proxies say it."""
+INSUFFICIENT_STORAGE = 507
+MS_PER_S = 1e3
+
+
+class FailureKind(StrEnum):
+    OUT_OF_MEMORY = "out_of_memory"
+    """Only where a response, or the message of the run's end, says so: a server can run out of memory in silence."""
+    TIMEOUT = "timeout"
+    SERVER_ERROR = "server_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    kind: FailureKind
+    requests: int
+    message: str
+
+
+def failures(
+    bursts: Sequence[JudgedStep], samples: Samples, run: RunRecord, latency_s_max: float
+) -> tuple[Failure, ...]:
+    """Of all bursts of one test, valid or not: a request that failed has failed. `samples` of the whole run."""
+    found: Counter[tuple[FailureKind, str]] = Counter()
+    for burst in bursts:
+        found += _of_burst(burst, samples, run, latency_s_max)
+    return tuple(Failure(kind=kind, requests=count, message=message) for (kind, message), count in found.items())
+
+
+def _of_burst(
+    burst: JudgedStep, samples: Samples, run: RunRecord, latency_s_max: float
+) -> Counter[tuple[FailureKind, str]]:
+    record = burst.step.record
+    requests = samples.requests
+    own = requests[((requests["visit"] == burst.step.visit.visit) & (requests["step"] == record.step)).fillna(False)]
+    ok = own["outcome"] == Outcome.OK
+    found: Counter[tuple[FailureKind, str]] = Counter()
+    died = run.ending is Ending.TOPOLOGY_FAILED and not record.tail_complete
+    for outcome, status, error in own.loc[~ok, ["outcome", "status", "error"]].itertuples(index=False, name=None):
+        text = error if isinstance(error, str) else None
+        code = int(status) if isinstance(status, int | np.integer) else None
+        found[_of_request(Outcome(outcome), code, text, run.ending_message if died else None)] += 1
+    if died and ok.all():
+        found[_of_request(Outcome.KILLED, None, None, run.ending_message)] += 0
+    slow = int((e2e_ms(own[ok]) >= latency_s_max * MS_PER_S).sum())
+    if slow:
+        found[FailureKind.TIMEOUT, f"answered after {latency_s_max:g} s or more"] += slow
+    return found
+
+
+def _of_request(outcome: Outcome, status: int | None, error: str | None, died: str | None) -> tuple[FailureKind, str]:
+    """`died`: how the run ended, where the topology died in this burst."""
+    told = error or str(outcome).replace("_", " ")
+    if status == INSUFFICIENT_STORAGE or OUT_OF_MEMORY.search(told):
+        return FailureKind.OUT_OF_MEMORY, told
+    if outcome is Outcome.TIMEOUT:
+        return FailureKind.TIMEOUT, told
+    if outcome is Outcome.KILLED and died is None:
+        return FailureKind.TIMEOUT, "had not ended when it was stopped"
+    if died is not None and outcome in (Outcome.KILLED, Outcome.DISCONNECTED, Outcome.REFUSED, Outcome.TRUNCATED):
+        kind = FailureKind.OUT_OF_MEMORY if OUT_OF_MEMORY.search(died) else FailureKind.SERVER_ERROR
+        return kind, f"the server died: {died}"
+    return FailureKind.SERVER_ERROR, told
