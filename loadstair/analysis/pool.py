@@ -21,6 +21,7 @@ from loadstair.analysis.step import METRICS, VisitStep
 from loadstair.analysis.verdict import FEW_FOR_P99, few_for_p99, is_valid
 from loadstair.plan.model import Slo
 from loadstair.samples.record import Outcome
+from loadstair.samples.runrecord import StepRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +163,21 @@ def _excluded(visits: tuple[JudgedStep, ...], any_valid: bool) -> tuple[Finding,
     return tuple(
         Finding.warning(
             "repeat.excluded",
-            f"repeat {visit.step.visit.repeat} is left out: "
+            f"{_try(visit, visits)} is left out: "
             + "; ".join(finding.message for finding in visit.findings if finding.severity is Severity.INVALID),
         )
         for visit in visits
         if not visit.valid
     )
+
+
+def _try(visit: JudgedStep, visits: tuple[JudgedStep, ...]) -> str:
+    """A repeat whose step was taken twice has two tries."""
+    of_repeat = [one for one in visits if one.step.visit.repeat == visit.step.visit.repeat]
+    if len(of_repeat) == 1:
+        return f"repeat {visit.step.visit.repeat}"
+    which = "second" if visit.step.record.role is StepRole.REPEATED else "first"
+    return f"the {which} try of repeat {visit.step.visit.repeat}"
 
 
 def _unchecked(limits: tuple[LimitResult, ...]) -> tuple[Finding, ...]:

@@ -146,6 +146,7 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         diagnosis=(),
         findings=(
             *_ending(run),
+            *_stopped(run),
             *_simulated(topologies),
             *_unverified(plan),
             *(judge_plan(plan.workload, plan.load) if matrix is None else matrix.findings),
@@ -296,6 +297,13 @@ def _side(topology: TopologySummary) -> Side:
         cut_off=topology.capacity.cut_off,
         per_joule={load: one.output_tokens_per_joule for load, one in topology.energy.by_load.items()},
     )
+
+
+def _stopped(run: RunRecord) -> tuple[Finding, ...]:
+    """Staircases that ended before their last step; once for each topology and reason, whatever the repeat."""
+    told = dict.fromkeys(f"{visit.topology}: {visit.stopped}" for visit in run.visits if visit.stopped is not None)
+    why = "the steps above were left out; load.stop_early: false takes them"
+    return tuple(Finding.info("staircase.stopped", f"{one}: {why}") for one in told)
 
 
 def _ending(run: RunRecord) -> tuple[Finding, ...]:

@@ -113,6 +113,7 @@ def _visit_values(judged: JudgedStep) -> Values:
         "visit": step.visit.visit,
         "repeat": step.visit.repeat,
         "step": step.record.step,
+        "role": str(step.record.role),
         "verdict": "valid" if judged.valid else "invalid",
         "findings": [finding_values(finding) for finding in judged.findings],
         "hold_start_ns": step.window.start_ns,

@@ -74,7 +74,7 @@ STEP: Final[Mapping[str, Shape]] = {
         entry={
             **_numbers("visit repeat step hold_start_ns hold_end_ns output_tokens_per_s requests_per_s"),
             **_numbers("ttft_ms_p50 e2e_ms_p50"),
-            **_others("verdict findings workers"),
+            **_others("role verdict findings workers"),
             "outcomes": Named(),
         }
     ),

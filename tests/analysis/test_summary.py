@@ -6,8 +6,8 @@ import pytest
 
 from loadstair.analysis.results import results_json
 from loadstair.analysis.summary import summary_json
-from loadstair.samples.runrecord import Ending
-from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, plan_of, two_topologies
+from loadstair.samples.runrecord import Ending, StepRole
+from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, plan_of, simulate, two_topologies
 
 RUN = two_topologies(
     load={"steps": [4, 16, 64]},
@@ -147,3 +147,31 @@ def test_results_json_has_one_flat_record_for_each_topology_and_load() -> None:
     assert results["success_rate"] == 1
     assert results["errors"] == []
     assert np.isfinite(json.loads(json.dumps(results))["avg_total_latency_ms"])
+
+
+def test_a_staircase_that_ended_early_says_why_once_for_all_its_repeats() -> None:
+    run = simulate({"a": TP4}, plan_of({"a": TP4}, load={"steps": [1, 4], "repeats": 2}))
+    why = "deep in saturation: loads 32 and 64 carry no more than 16"
+    summary = run.with_visits(lambda visit: replace(visit, stopped=why)).summary()
+    told = [finding.message for finding in summary.findings if finding.id == "staircase.stopped"]
+    assert told == [f"a: {why}: the steps above were left out; load.stop_early: false takes them"]
+
+
+def test_of_a_step_that_was_taken_twice_the_valid_try_counts() -> None:
+    run = simulate({"a": TP4}, plan_of({"a": TP4}, load={"steps": [4]}))
+    (visit,) = run.run.visits
+    (planned,) = visit.steps
+    again = replace(planned, step=1, role=StepRole.REPEATED)
+    rows = (
+        *(replace(row, clock_step=True) for row in run.rows),
+        *(replace(row, step=1, request_id=f"again-{row.request_id}") for row in run.rows),
+    )
+    # The two tries share their window here, so rates count both; latencies and the verdict are those of one.
+    twice = replace(run, rows=rows, run=replace(run.run, visits=(replace(visit, steps=(planned, again)),))).recounted()
+    twice = twice.with_visits(lambda one: replace(one, server_after=None))
+    (step,) = twice.summary().topologies["a"].steps
+    assert [judged.valid for judged in step.visits] == [False, True]
+    assert step.latency["ttft"].n == run.summary().topologies["a"].steps[0].latency["ttft"].n
+    told = [finding.message for finding in step.warnings if finding.id == "repeat.excluded"]
+    assert len(told) == 1
+    assert told[0].startswith("the first try of repeat 0 is left out: the wall clock was stepped")
