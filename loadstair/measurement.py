@@ -44,6 +44,8 @@ class Measuring:
     folder: RunFolder
     journal: Journal
     progress: Progress
+    extras: dict[str, Sequence[StepOrder]] = field(default_factory=dict)
+    """By topology, the steps that its first visit added to the plan's."""
     telemetry: list[pa.Table] = field(default_factory=list)
     """All that was sampled so far, in pieces."""
 
@@ -155,8 +157,10 @@ class VisitLog:
         self._server_before = server_before
         self._steps: list[StepRecord] = []
         self._parts = 0
+        self._told_stop = False
         self._sampled_before = len(run.telemetry)
-        self._steering = Steering(run.plan, visit, self._telemetry_so_far)
+        known = run.extras.get(visit.topology.name, ())
+        self._steering = Steering(run.plan, visit, self._telemetry_so_far, known)
 
     def step(self, record: StepRecord, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self._write_telemetry()
@@ -176,7 +180,8 @@ class VisitLog:
         order = self._steering.next_step()
         if order is not None and order.role is StepRole.REPEATED:
             self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} users: invalid, once more")
-        if self._steering.stopped is not None:
+        if self._steering.stopped is not None and not self._told_stop:
+            self._told_stop = True
             left = range(len(self._steps_planned()), len(planned_steps(self._run.plan.load)))
             self._run.progress.skip(
                 f"{self._visit.topology.name}: {self._steering.stopped}; the steps above are left out",
@@ -199,6 +204,7 @@ class VisitLog:
 
     def finished(self, steps: tuple[StepRecord, ...], drained: bool, server_after: ServerCounters | None) -> None:
         self._steps = list(steps)
+        self._run.extras[self._visit.topology.name] = self._steering.extras
         self._write_visit(drained=drained, server_after=server_after)
 
     def progress(self, now: Now) -> None:

@@ -6,14 +6,15 @@ import numpy as np
 import pyarrow as pa
 
 from loadstair.analysis.onward import stop_reason, worth_repeating
+from loadstair.analysis.placement import bisect_load, refine_load
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
 from loadstair.analysis.precision import precise_enough, rates
 from loadstair.analysis.slo import request_limits
 from loadstair.analysis.step import measure_visit
 from loadstair.analysis.verdict import judge_step
 from loadstair.drive.staircase import StepOrder
-from loadstair.plan.model import LoadShape, Plan
-from loadstair.plan.staircase import Visit, planned_steps
+from loadstair.plan.model import Load, LoadShape, Plan
+from loadstair.plan.staircase import EXTRAS_PER_REFINE, Visit, planned_steps
 from loadstair.samples.frame import samples_from_tables, telemetry_from_tables
 from loadstair.samples.look import Look
 from loadstair.samples.runrecord import StepRecord, StepRole, VisitRecord
@@ -23,18 +24,22 @@ class Steering:
     """Of one visit. Planned steps keep their place in the plan as their number; those that are added count on from
     there, so that both arms of a comparison send the same requests in the same planned step."""
 
-    def __init__(self, plan: Plan, visit: Visit, telemetry: Callable[[], pa.Table]) -> None:
-        """`telemetry` gives what was sampled in this visit so far."""
+    def __init__(
+        self, plan: Plan, visit: Visit, telemetry: Callable[[], pa.Table], extras: Sequence[StepOrder] = ()
+    ) -> None:
+        """`telemetry` gives what was sampled in this visit so far; `extras` is what the first repeat added."""
         self._plan = plan
         self._visit = visit
         self._telemetry = telemetry
         self._rng = np.random.default_rng((plan.seed, visit.visit))
         self._tables: list[pa.Table] = []
         self._judged: list[JudgedStep] = []
-        self._steps = planned_steps(plan.load)
-        self._planned = 0
-        """Taken so far."""
-        self._added = 0
+        self._route = _route(plan.load, extras)
+        self._taken = 0
+        """Of the route."""
+        self._repeated = 0
+        self.extras = list(extras)
+        """Steps that a first repeat added to the plan's; a later one has them on its route."""
         self.stopped: str | None = None
         """Why the climb ended before its last step; None where it did not."""
 
@@ -63,26 +68,48 @@ class Steering:
 
     def next_step(self) -> StepOrder | None:
         """None where the climb is over. Only a staircase is steered: a soak and a spike are what the plan says."""
-        steered = self._plan.load.shape is LoadShape.STAIRCASE
+        if self._plan.load.shape is not LoadShape.STAIRCASE:
+            return self._next_of_route()
         last = self._judged[-1] if self._judged else None
-        if steered and last is not None and last.step.record.role is not StepRole.REPEATED and worth_repeating(last):
-            return self._add(last.step.record.load, StepRole.REPEATED)
-        if self._planned == len(self._steps):
-            return None
-        if steered and self._plan.load.stop_early:
+        if last is not None and last.step.record.role is not StepRole.REPEATED and worth_repeating(last):
+            return self._again(last.step.record.load)
+        climbing = self._taken < len(self._route) and self.stopped is None
+        if climbing and self._plan.load.stop_early:
             self.stopped = stop_reason(self._load_steps(), self._rng)
-        return None if self.stopped else self._next_planned()
+        if climbing and self.stopped is None:
+            return self._next_of_route()
+        return self._extra() if self._visit.repeat == 0 else None
 
-    def _next_planned(self) -> StepOrder:
-        step, self._planned = self._planned, self._planned + 1
-        planned = self._steps[step]
-        return StepOrder(
-            step=step, load=planned.load, at_once=planned.at_once, hold_s=planned.hold_s, tail=planned.tail
-        )
+    def _next_of_route(self) -> StepOrder | None:
+        if self._taken == len(self._route):
+            return None
+        self._taken += 1
+        return self._route[self._taken - 1]
 
-    def _add(self, load: float, role: StepRole) -> StepOrder:
-        step, self._added = len(self._steps) + self._added, self._added + 1
-        return StepOrder(step=step, load=load, role=role)
+    def _again(self, load: float) -> StepOrder:
+        number = len(planned_steps(self._plan.load)) + EXTRAS_PER_REFINE * self._plan.load.refine + self._repeated
+        self._repeated += 1
+        return StepOrder(step=number, load=load, role=StepRole.REPEATED)
+
+    def _extra(self) -> StepOrder | None:
+        """As many for the knee as the plan allows, then as many for the SLO."""
+        for role in (StepRole.REFINED, StepRole.BISECTED):
+            load = self._place(role) if self._count(role) < self._plan.load.refine else None
+            if load is not None:
+                step = len(planned_steps(self._plan.load)) + len(self.extras)
+                self.extras.append(StepOrder(step=step, load=load, role=role))
+                return self.extras[-1]
+        return None
+
+    def _count(self, role: StepRole) -> int:
+        return sum(order.role is role for order in self.extras)
+
+    def _place(self, role: StepRole) -> float | None:
+        if role is StepRole.BISECTED:
+            return bisect_load(self._load_steps())
+        if self._count(StepRole.BISECTED):
+            return None  # the knee had its turn
+        return refine_load(self._load_steps(), self._rng)
 
     def _load_steps(self) -> list[LoadStep]:
         loads = sorted({judged.step.record.load for judged in self._judged})
@@ -92,3 +119,12 @@ class Steering:
             )
             for load in loads
         ]
+
+
+def _route(load: Load, extras: Sequence[StepOrder]) -> list[StepOrder]:
+    """The plan's steps in their order, with the extra ones where their load belongs."""
+    planned = [
+        StepOrder(step=step, load=one.load, at_once=one.at_once, hold_s=one.hold_s, tail=one.tail)
+        for step, one in enumerate(planned_steps(load))
+    ]
+    return sorted([*planned, *extras], key=lambda order: order.load) if extras else planned

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from loadstair.drive.staircase import StepOrder
 from loadstair.plan.staircase import Visit
 from loadstair.samples.record import RequestSample
 from loadstair.samples.runrecord import StepRole
 from loadstair.samples.table import TELEMETRY_SCHEMA
 from loadstair.steering import Steering
+from loadstair.units import NS_PER_S
 from tests.analysis.synthetic import Server, SyntheticRun, plan_of, simulate, table_of
 
 FLAT = Server(ttft_ms=lambda load: 20.0 * max(1.0, load / 16), itl_ms=lambda load: 10.0 * max(1.0, load / 16))
@@ -87,3 +89,56 @@ def test_a_soak_is_one_step() -> None:
     steering = Steering(plan, Visit(visit=0, repeat=0, topology=plan.topologies[0]), TELEMETRY_SCHEMA.empty_table)
     orders = [steering.next_step() for _ in range(2)]
     assert [None if one is None else (one.load, one.hold_s) for one in orders] == [(4, 60), None]
+
+
+def placed(
+    run: SyntheticRun, repeat: int = 0, extras: tuple[StepOrder, ...] = ()
+) -> tuple[list[tuple[int, float, str]], Steering]:
+    """Each order is answered with a run of its own load."""
+    visit = Visit(visit=0, repeat=repeat, topology=run.plan.topologies[0])
+    steering = Steering(run.plan, visit, TELEMETRY_SCHEMA.empty_table, extras)
+    taken = []
+    while (order := steering.next_step()) is not None:
+        taken.append((order.step, order.load, str(order.role)))
+        plan = plan_of({"a": FLAT}, load={"steps": [order.load], "warmup_s": 4, "hold_s": 6}, slo={"itl_ms_p50": 25})
+        one = simulate({"a": FLAT}, plan)
+        (made,) = one.run.visits[0].steps
+        later_ns = len(taken) * 3600 * NS_PER_S
+        rows = [replace(later(row, later_ns), step=order.step) for row in one.rows]
+        record = replace(
+            made,
+            step=order.step,
+            role=order.role,
+            hold_start_ns=made.hold_start_ns + later_ns,
+            hold_end_ns=made.hold_end_ns + later_ns,
+        )
+        steering.step_done(record, rows_table(rows))
+    return taken, steering
+
+
+def later(row: RequestSample, by_ns: int) -> RequestSample:
+    names = ("dispatch_ns", "sent_ns", "headers_ns", "first_token_ns", "last_token_ns", "end_ns")
+    moved = {name: getattr(row, name) + by_ns for name in names if getattr(row, name) is not None}
+    return replace(row, arrivals=[at_ns + by_ns for at_ns in row.arrivals], **moved)
+
+
+def test_the_first_repeat_adds_steps_for_the_knee_and_for_the_slo_and_the_next_climbs_over_them() -> None:
+    plan = plan_of(
+        {"a": FLAT},
+        load={"steps": [2, 8, 32, 128], "warmup_s": 4, "hold_s": 6, "refine": 2, "stop_early": False},
+        slo={"itl_ms_p50": 25},  # 10 ms up to 16 users, 20 ms at 32, 40 ms at 64: reached at 40
+    )
+    run = simulate({"a": FLAT}, plan)
+    taken, steering = placed(run)
+    roles = [role for _, _, role in taken]
+    assert roles[:4] == ["planned"] * 4
+    assert set(roles[4:]) <= {"refined", "bisected"}
+    assert 1 <= roles.count("bisected") <= 2
+    assert roles.count("refined") <= 2
+    assert roles == sorted(roles, key=["planned", "refined", "bisected"].index)
+    bisected = [load for _, load, role in taken if role == "bisected"]
+    assert all(32 < load < 128 for load in bisected)
+    assert [step for step, _, _ in taken] == list(range(len(taken)))
+    again, _ = placed(run, repeat=1, extras=tuple(steering.extras))
+    assert [load for _, load, _ in again] == sorted(load for _, load, _ in taken)
+    assert {(step, load) for step, load, _ in again} == {(step, load) for step, load, _ in taken}

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadstair.analysis.bootstrap import Measured, interval, ratio
+from loadstair.analysis.curve import KNEE_GAIN_MIN, LOG2_KNEE_GAIN, curve_of
 from loadstair.analysis.estimate import Estimate, Finding, inverse, scaled
 from loadstair.analysis.pool import LoadStep
+from loadstair.analysis.slo_capacity import slo_capacity
+from loadstair.analysis.usl import UslFit, fit_usl
 from loadstair.analysis.verdict import FEW_SAMPLES, REQUESTS_FAILED
 from loadstair.plan.model import Gpus
 from loadstair.samples.record import Outcome
 
-KNEE_GAIN_MIN = 1.3
-"""Throughput gained per doubling of the load below which more load is not worth it; 2.0 would be linear scaling."""
-LOG2_KNEE_GAIN = math.log2(KNEE_GAIN_MIN)
 DOUBLED = 2.0
 CUT_OFF = "capacity.cut_off"
 """The finding that says that invalid steps lie above the best valid one."""
@@ -42,6 +42,8 @@ class Capacity:
     goodput_load: float | None
     knee_load: float | None
     """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN and stays there."""
+    usl: UslFit | None
+    """The Universal Scalability Law, which places a knee between the steps; None with too few valid loads."""
     latency_doubling_load: float | None
     """First valid step whose median e2e is above twice that of the first step."""
     failure_load: float | None
@@ -50,6 +52,8 @@ class Capacity:
     """First valid step that is known to violate a limit of the SLO."""
     slo_capacity_load: float | None
     """Highest step up to which every step is valid and known to meet all of the SLO's limits."""
+    slo_capacity: Estimate
+    """Between that step and the first that violates the SLO: where the limit is reached."""
     recommended_load: float | None
     """Highest step up to which every step is valid, without a failed request and within the SLO as far as that is
     known; without an SLO: before latency doubles."""
@@ -72,6 +76,9 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
     tokens = _estimate(saturation.tokens if saturation else None)
     requests = _estimate(saturation.completions if saturation else None)
     knee, knee_findings = knee_load(valid, rng)
+    apart = rng.spawn(1)[0]
+    curve = curve_of(valid, apart)
+    usl = None if curve is None else fit_usl(curve)
     doubling, doubling_findings = latency_doubling_load(steps)
     recommended, recommended_findings = recommended_load(steps, doubling)
     usd_per_s = None if gpus is None or gpus.usd_per_hour is None else gpus.usd_per_hour * gpus.count / S_PER_HOUR
@@ -83,10 +90,12 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
         saturation_load=None if saturation is None else saturation.load,
         goodput_load=None if best is None else best.load,
         knee_load=knee,
+        usl=usl,
         latency_doubling_load=doubling,
         failure_load=next((step.load for step in steps if step.failed), None),
         slo_violated_load=next((step.load for step in valid if step.slo_met is False), None),
         slo_capacity_load=_last_of_first(steps, lambda step: step.slo_met is True),
+        slo_capacity=slo_capacity(steps, apart),
         recommended_load=recommended,
         output_tokens_per_s_per_gpu=Estimate.nothing() if gpus is None else scaled(tokens, 1 / gpus.count),
         usd_per_million_output_tokens=Estimate.nothing() if usd_per_s is None else inverse(tokens, usd_per_s * MILLION),

@@ -19,6 +19,7 @@ from loadstair.analysis.pool import JudgedStep, LoadStep, latency_estimates
 from loadstair.analysis.step import METRICS, VisitStep
 from loadstair.analysis.thresholds import ThresholdResult
 from loadstair.analysis.timeline import Timeline
+from loadstair.analysis.usl import FEW_LOADS, UslFit
 from loadstair.plan.model import Gpus, Workload
 from loadstair.units import NS_PER_MS
 
@@ -170,15 +171,33 @@ def _capacity_values(one: Capacity) -> Values:
         "saturation_load": one.saturation_load,
         "goodput_load": one.goodput_load,
         "knee_load": one.knee_load,
+        "usl": _usl_values(one.usl),
         "latency_doubling_load": one.latency_doubling_load,
         "failure_load": one.failure_load,
         "slo_capacity_load": one.slo_capacity_load,
+        "slo_capacity": estimate_values(one.slo_capacity),
         "slo_violated_load": one.slo_violated_load,
         "recommended_load": one.recommended_load,
         "output_tokens_per_s_per_gpu": estimate_values(one.output_tokens_per_s_per_gpu),
         "usd_per_million_output_tokens": estimate_values(one.usd_per_million_output_tokens),
         "usd_per_million_requests": estimate_values(one.usd_per_million_requests),
         "findings": [finding_values(finding) for finding in one.findings],
+    }
+
+
+def _usl_values(law: UslFit | None) -> Values:
+    if law is None:
+        names = ("contention", "coherency", "knee_load", "peak_load", "peak_tokens_per_s")
+        nothing = {name: estimate_values(Estimate.nothing()) for name in names}
+        return {**nothing, "misfit": None, "findings": [finding_values(FEW_LOADS)]}
+    return {
+        "contention": estimate_values(law.contention),
+        "coherency": estimate_values(law.coherency),
+        "knee_load": estimate_values(law.knee_load),
+        "peak_load": estimate_values(law.peak_load),
+        "peak_tokens_per_s": estimate_values(law.peak_tokens_per_s),
+        "misfit": law.misfit,
+        "findings": [finding_values(finding) for finding in law.findings],
     }
 
 

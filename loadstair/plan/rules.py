@@ -71,7 +71,6 @@ def _not_supported(plan: Plan) -> Iterator[Problem]:
     refused = {
         "workload.endpoint": plan.workload.endpoint is EndpointKind.EMBEDDINGS and "embeddings",
         "load.mode": plan.load.mode is LoadMode.OPEN and "open",
-        "load.refine": plan.load.refine > 0 and plan.load.refine,
         "load.abort_share": plan.load.abort_share > 0 and plan.load.abort_share,
         "load.arrivals": plan.load.arrivals,
         "workers": isinstance(plan.workers, RemoteWorkers) and "remote workers",

@@ -13,6 +13,9 @@ QUICK_STEPS = 4
 QUICK_WARMUP_S = 1.5
 QUICK_HOLD_S = 4.0
 QUICK_COOLDOWN_S = 0.5
+EXTRAS_PER_REFINE = 2
+"""Steps that a repeat may add for each of `load.refine`: one for the knee, one for the SLO."""
+
 QUICK_SHAPE = 3
 """A soak and a spike are about time: a hold of 4 s would tell nothing of either."""
 
@@ -86,6 +89,7 @@ def quick(plan: Plan, expected_e2e_s: ExpectedRequest) -> Plan:
         update={
             "steps": tuple(steps[i] for i in sorted(set(kept))),
             "repeats": 1,
+            "refine": 0,
             "warmup_s": min(plan.load.warmup_s, QUICK_WARMUP_S),
             "warmup_s_max": min(plan.load.warmup_s, QUICK_WARMUP_S),  # a look at it takes longer than a quick step
             "hold_s": min(plan.load.hold_s, hold_s),
@@ -117,11 +121,19 @@ def expected_step_s(plan: Plan, topology: TopologyPlan, step: int, expected_e2e_
 
 def expected_duration_s(plan: Plan, expected_e2e_s: ExpectedRequest) -> float:
     """Forecast of the whole run."""
-    return sum(
+    return _extras_s(plan, expected_e2e_s) + sum(
         expected_step_s(plan, visit.topology, step, expected_e2e_s)
         for visit in visits(plan)
         for step in range(len(planned_steps(plan.load)) if plan.matrix is None else len(bursts(plan.matrix)))
     )
+
+
+def _extras_s(plan: Plan, expected_e2e_s: ExpectedRequest) -> float:
+    """At the most: no extra step may be worth its time."""
+    load = plan.load
+    count = load.refine * (EXTRAS_PER_REFINE if plan.slo is not None else 1)
+    tails_s = [min(expected_e2e_s(visit.topology, load.steps[-1]) or 0.0, load.tail_s_max) for visit in visits(plan)]
+    return count * sum(load.warmup_s + load.hold_s + tail_s for tail_s in tails_s)
 
 
 def _expected_burst_s(plan: Plan, topology: TopologyPlan, burst: Burst, expected_e2e_s: ExpectedRequest) -> float:

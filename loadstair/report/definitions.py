@@ -32,6 +32,10 @@ DEFINITIONS = (
         "the last load before the gain in throughput per doubling of the load falls below 1.3: the whole interval of "
         "the gain to the next step lies below it, and the gain to no later step reaches it."
     )),
+    ("Knee and peak, fitted (USL)", (
+        "of the Universal Scalability Law, fitted to the valid steps: where the gain per doubling falls to 1.3, where "
+        "throughput is highest; told only inside the measured range. Behind a sharp bend the fitted knee lies too high."
+    )),
     ("Crossover", "the load between two steps at which the ratio of two topologies passes 1, with its interval."),
     ("Finishes requests sooner", (
         "on average: with the same users in a closed loop, more tokens/s means that each request takes less time "
@@ -43,6 +47,9 @@ DEFINITIONS = (
     ("SLO capacity", (
         "the highest load up to which every step is valid and known to meet every limit of the SLO. A percentile with "
         "too few samples is not known."
+    )),
+    ("SLO limit reached at", (
+        "between that step and the first that violates the SLO: the percentile is interpolated in logarithms of both."
     )),
     ("Recommended load", (
         "the highest load up to which every step is valid, without a failed request, and violates no limit of the SLO "

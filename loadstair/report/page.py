@@ -150,6 +150,7 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         fact("Goodput, requests/s", "goodput_rps"),
         Fact(name="Recommended load", value=at("recommended_load")),
         Fact(name="SLO capacity", value=at("slo_capacity_load")),
+        *_between_steps(capacity, unit),
         Fact(name="Knee", value=at("knee_load")),
         Fact(name="Latency doubles at", value=at("latency_doubling_load")),
         Fact(name="First failure at", value=at("failure_load")),
@@ -166,6 +167,21 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         facts=known,
         notes=tuple(finding["message"] for finding in capacity["findings"]),
     )
+
+
+def _between_steps(capacity: Mapping[str, Any], unit: str) -> list[Fact]:
+    """Estimates that lie between measured steps; older summaries have none."""
+    law = capacity.get("usl") or {}
+    estimates = {
+        "SLO limit reached at": capacity.get("slo_capacity"),
+        "Knee, fitted (USL)": law.get("knee_load"),
+        "Peak, fitted (USL)": law.get("peak_load"),
+    }
+    return [
+        Fact(name=name, value=f"{view.value_only(one)} {unit}", interval=view.bounds(one))
+        for name, one in estimates.items()
+        if one is not None and one["value"] is not None
+    ]
 
 
 def _environment(run: Mapping[str, Any]) -> tuple[Fact, ...]:
