@@ -54,6 +54,8 @@ def install(environment: Environment) -> None:
     environment.events.quit.add_listener(collector.close)  # type: ignore[no-untyped-call]
     if environment.web_ui is not None:
         install_web(environment, board, mistakes, notice=lambda: _key_withheld(environment))
+    # Importing took up to seconds, in which the loop's clock stood still: --run-time would begin that long ago.
+    gevent.get_hub().loop.update_now()
 
 
 def _key_withheld(environment: Environment) -> str | None:
