@@ -45,6 +45,7 @@ def test_both_topologies_are_asked_the_same_requests_in_the_same_step_of_the_sam
     )
     assert loadstair("run", plan, "--out", tmp_path / "out").code == 0
     rows = pq.read_table(run_folder(tmp_path / "out") / "samples").to_pandas()
+    rows = rows[rows["step"] == 0]  # a busy machine may make it invalid: it is then taken once more, as another step
     asked = {
         name: group.set_index("index")[["input_tokens_asked", "output_tokens_asked"]]
         for name, group in rows.groupby("topology")
