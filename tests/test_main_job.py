@@ -58,6 +58,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(ended, run_folder(folder / "reports"))
 
 
+def last_try(job: Job, load: float) -> dict[str, Any]:
+    """The step's record, in the first visit; a busy machine may have made it invalid, and then it was taken twice."""
+    records = [step for step in job.read("run.json")["visits"][0]["steps"] if step["load"] == load]
+    return dict(records[-1])
+
+
 def test_it_ends_with_a_table_the_path_of_the_report_and_one_sentence(job: Job) -> None:
     assert job.ended.code == 0, job.ended.err
     assert f"report: {job.folder / 'report.html'}" in " ".join(job.ended.out.split("\n"))
@@ -111,6 +117,7 @@ def test_the_servers_own_counters_agree(job: Job) -> None:
 def test_ttft_and_itl_are_what_the_engine_really_did(job: Job, step: int) -> None:
     """Within 2 ms or 2 %, however busy this machine was: both sides tell when things happened, not when they should."""
     measured = job.read("summary.json")["topologies"]["one"]["steps"][step]
+    step = last_try(job, measured["load"])["step"]
     held = job.samples.query("topology == 'one' and phase == 'hold' and step == @step").index
     ledger = job.ledger("one")
     ttft_ms = np.array([ledger[key].write_ns[0] - ledger[key].received_ns for key in held]) / 1e6
@@ -131,8 +138,8 @@ def test_a_forecast_is_not_passed_off_as_a_measurement(job: Job) -> None:
 
 
 def test_throughput_is_what_the_engine_wrote_inside_the_hold(job: Job) -> None:
-    summary, run = job.read("summary.json"), job.read("run.json")
-    for step, measured in zip(run["visits"][0]["steps"], summary["topologies"]["one"]["steps"], strict=True):
+    for measured in job.read("summary.json")["topologies"]["one"]["steps"]:
+        step = last_try(job, measured["load"])
         inside = [
             stamp
             for entry in job.ledger("one").values()
