@@ -82,7 +82,8 @@ def write_plan(path: Path, topologies: Sequence[dict[str, Any]], **changes: Any)
         "topologies": list(topologies),
         **{key: value for key, value in changes.items() if key != "load"},
     }
-    plan["load"] = {"steps": [2, 8], "warmup_s": 1, "hold_s": 3, "cooldown_s": 0} | changes.get("load", {})
+    load = {"steps": [2, 8], "warmup_s": 1, "hold_s": 3, "cooldown_s": 0} | changes.get("load", {})
+    plan["load"] = {"warmup_s_max": load["warmup_s"], **load}  # without: looking takes 3 s a step
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     return path
 

@@ -51,6 +51,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     plan = write_plan(
         folder / "plan.yaml",
         [simulated("one", 4), simulated("pair", 2, 2)],
+        load={"warmup_s_max": 4},
         slo={"ttft_ms_p99": 500},
         thresholds=[THRESHOLD],
     )

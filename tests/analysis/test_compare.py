@@ -83,6 +83,7 @@ def climb(
     }
 
 
+@pytest.mark.slow
 def test_of_the_same_topology_twice_none_wins_but_for_the_doubt_that_is_left() -> None:
     step = SUMMARY.topologies["tp4"].steps[0]
     loads = (16.0, 32.0, 64.0)
@@ -109,6 +110,7 @@ def test_of_the_same_topology_twice_none_wins_but_for_the_doubt_that_is_left() -
     assert won_at_a_step <= 0.07 * 100 * len(loads)
 
 
+@pytest.mark.slow
 def test_a_planted_crossover_lies_in_its_interval_as_often_as_it_says() -> None:
     loads = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
     held = 0

@@ -34,6 +34,7 @@ def test_the_next_step_lies_near_the_knee_and_was_not_measured() -> None:
     assert load == round(load)
 
 
+@pytest.mark.slow
 def test_each_step_that_is_placed_narrows_the_knee_until_it_is_known() -> None:
     loads = [1, 4, 16, 64]
     placed = []

@@ -30,6 +30,7 @@ def hold(correlation: float, spread: float, seed: int, *, least: int, most: int)
     return series[:length]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
 def test_a_hold_that_ends_by_its_precision_keeps_what_its_interval_promises(correlation: float) -> None:
     holds = [hold(correlation, 0.1, seed, least=80, most=2400) for seed in range(150)]

@@ -73,6 +73,7 @@ def test_a_queue_that_builds_up_has_not_warmed_up(count: int) -> None:
     assert share_warm(count, ttft_s=lambda now: 0.05 * (1 + now)) < 0.05
 
 
+@pytest.mark.slow
 def test_a_queue_that_builds_up_seldom_passes_in_any_of_the_looks_at_it() -> None:
     growing = {"ttft_s": lambda now: 0.05 + 0.3 * now, "noise": 0.4}
     assert np.mean([ticks_until_warm(seed, **growing) < 100 for seed in range(40)]) <= 0.1

@@ -20,7 +20,7 @@ from tests.simserver.engine_process import running_engine
 from tests.telemetry.scripted_page import served_page
 
 PLAN = ROOT / "plans/h100-compose.yaml"
-SHORT = "load={steps: [2, 8], warmup_s: 1, hold_s: 4, cooldown_s: 0, repeats: 1}"
+SHORT = "load={steps: [2, 8], warmup_s: 1, warmup_s_max: 1, hold_s: 4, cooldown_s: 0, repeats: 1}"
 LENGTHS = "workload.output_tokens={mean: 24, cv: 0.3}"
 
 
