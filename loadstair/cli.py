@@ -118,9 +118,9 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    plan = _plan_of(options)  # first: a mistake in it is told before the slow imports
     from loadstair.preview import live_check, preview
 
-    plan = _plan_of(options)
     console = _console()
     for line in preview(plan, options.plan.resolve().parent):
         console.print(Text(line), soft_wrap=True)
@@ -131,11 +131,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    plan = _plan_of(options)  # first, as above
     from loadstair.pipeline import run
     from loadstair.progress import Progress
     from loadstair.report.terminal import closing_table
 
-    plan = _plan_of(options)
     console = _console()
     with Progress(console, quiet=options.quiet) as progress:
         finished = run(

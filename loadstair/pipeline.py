@@ -23,7 +23,7 @@ from loadstair.plan.staircase import expected_duration_s
 from loadstair.progress import Progress
 from loadstair.report.junit import junit_xml
 from loadstair.report.render import render_report
-from loadstair.samples.frame import samples_from_tables, telemetry_from_tables
+from loadstair.samples.frame import telemetry_from_tables
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
 
@@ -95,10 +95,10 @@ def _note_end(journal: Journal, ending: Ending, error: LoadstairError | None) ->
 def analyze(folder: RunFolder) -> Summary:
     """summary.json and results.json from the files alone. Raises UsageError for a folder that is no run."""
     record, plan = folder.read_run(), read_measured_plan(folder.plan_path)
-    tables, damaged = folder.read_samples()
+    samples, damaged = folder.read_samples()
     record = replace(record, warnings=(*record.warnings, *damaged))
     telemetry = telemetry_from_tables([folder.read_telemetry()])
-    summary = summarize(record, plan, samples_from_tables(tables), telemetry, np.random.default_rng(record.seed))
+    summary = summarize(record, plan, samples, telemetry, np.random.default_rng(record.seed))
     folder.write_json(folder.summary_path, summary_json(summary))
     folder.write_json(folder.results_path, results_json(summary))
     return summary

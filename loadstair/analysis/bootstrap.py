@@ -15,21 +15,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
+from loadstair.analysis.distributions import normal_quantile, t_quantile, t_quantiles
 from loadstair.analysis.estimate import Estimate, Finding
 from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.throughput import SlicedRate
+from loadstair.analysis.weighted import Ordered, ordered
 from loadstair.samples.frame import IntArray
 
 DRAWS = 600
 CONFIDENCE = 0.95
 BATCHES = 16
 BLOCKS_MAX = 64
+"""As many as a uint8 tells apart."""
 BINS_MAX = 512
 BEYOND_MIN = 5
+CORRELATION_MAX = 0.98
+DEGREES_MIN = 0.25
+CHANCE = 1.645
+"""Standard errors: what one independent series in twenty has as its lag-one correlation."""
 SMALLEST_SHARE = 1e-6
-Z = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+BlockArray = npt.NDArray[np.uint8]
+Z = normal_quantile(0.5 + CONFIDENCE / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +96,7 @@ def student_draws(degrees: float, rng: np.random.Generator) -> FloatArray:
     do not belong together.
     """
     levels = (np.arange(DRAWS) + 0.5) / DRAWS
-    return np.asarray(rng.permutation(stats.t.ppf(levels, degrees)), dtype=np.float64)
+    return np.asarray(rng.permutation(t_quantiles(levels, degrees)), dtype=np.float64)
 
 
 def between_draws(value: float, by_repeat: Sequence[float], rng: np.random.Generator) -> FloatArray | None:
@@ -134,7 +142,7 @@ class BatchMeans:
     @property
     def half_width(self) -> float:
         """Of the interval."""
-        return self.error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.degrees))
+        return self.error * t_quantile(0.5 + CONFIDENCE / 2, self.degrees)
 
 
 def batch_means(per_slice: FloatArray) -> BatchMeans:
@@ -175,26 +183,110 @@ class Blocked:
     """Values of one step of one visit, each in a block of neighbours in time."""
 
     values: FloatArray
-    block: IntArray
+    block: BlockArray
     """Shape as `values`: 0 … blocks-1."""
     blocks: int
+    degrees: float
+    """Of freedom of the spread between blocks; blocks - 1 where they are independent of each other, fewer where not."""
+    effective: float
+    """Independent samples that these are worth."""
+    weight: FloatArray | None = None
+    """Shape as `values`: how many samples each stands for; None: one each."""
+
+    @property
+    def n(self) -> int:
+        """Samples."""
+        return len(self.values) if self.weight is None else int(self.weight.sum())
+
+    @property
+    def mean(self) -> float:
+        return float(np.average(self.values, weights=self.weight))
+
+    def each(self) -> FloatArray:
+        """A value for every sample: for few."""
+        return self.values if self.weight is None else np.repeat(self.values, self.weight.astype(np.int64))
+
+    def beyond(self, limit: float) -> int:
+        """Samples above the limit."""
+        above = self.values > limit
+        return int(np.count_nonzero(above) if self.weight is None else self.weight[above].sum())
 
 
-def blocked(values: FloatArray, unit: IntArray, units: int, unit_level: FloatArray) -> Blocked:
+def blocked(values: FloatArray, unit: IntArray, unit_level: FloatArray) -> Blocked:
     """Values in blocks of consecutive units (requests in the order of dispatch; all gaps of a request stay together).
 
     The block length follows the autocorrelation of `unit_level` (one value for each unit, shape [units]).
     """
-    length = block_length(unit_level)
-    blocks = max(1, min(units, max(4, round(units / length)), BLOCKS_MAX))
-    return Blocked(values=values, block=unit * blocks // max(1, units), blocks=blocks)
+    cut = blocks_of(unit_level)
+    return Blocked(
+        values=values,
+        block=cut.block[unit],
+        blocks=cut.blocks,
+        degrees=cut.degrees,
+        effective=cut.effective(values, None),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """A series of units cut into blocks of neighbours."""
+
+    level: FloatArray
+    """Shape [units]."""
+    block: BlockArray
+    """Shape [units], ascending."""
+    blocks: int
+    degrees: float
+    correlated: float
+    """The lag-one correlation of the units as far as it is more than chance."""
+
+    def effective(self, values: FloatArray, weight: FloatArray | None) -> float:
+        """Independent samples that these values of the units are worth: a mean varies as that of so many would.
+
+        Fewer than there are where neighbours resemble each other, and where the values of one unit do.
+        """
+        n = len(values) if weight is None else float(weight.sum())
+        if n == 0:
+            return 0.0
+        mean = float(np.average(values, weights=weight))
+        variance = float(np.average((values - mean) ** 2, weights=weight))
+        alike = n / len(self.level) * float(self.level.var()) / variance if variance > 0 else 1.0
+        return float(n / max(1.0, alike)) * (1 - self.correlated) / (1 + self.correlated)
+
+
+def blocks_of(unit_level: FloatArray) -> Blocks:
+    units = len(unit_level)
+    if not units:
+        return Blocks(level=unit_level, block=np.zeros(0, np.uint8), blocks=1, degrees=0.0, correlated=0.0)
+    correlation = _correlation(unit_level)
+    blocks = max(1, min(units, max(4, round(units / block_length(unit_level))), BLOCKS_MAX))
+    return Blocks(
+        level=unit_level,
+        block=(np.arange(units) * blocks // units).astype(np.uint8),
+        blocks=blocks,
+        degrees=_variance_of_mean(units / blocks, correlation) / _variance_of_mean(units, correlation) - 1,
+        correlated=max(0.0, correlation - CHANCE / math.sqrt(units)),
+    )
 
 
 def block_length(series: FloatArray) -> int:
     """Politis & White's length for an AR(1) series, 1.14 (2ρ / (1 - ρ²))^⅔ n^⅓; at least 1."""
-    correlation = min(max(0.0, lag_one_correlation(series)), 0.95)
-    length = 1.14 * math.cbrt((2 * correlation / (1 - correlation**2)) ** 2 * len(series))
-    return max(1, math.ceil(length))
+    correlation = _correlation(series)
+    return max(1, math.ceil(1.14 * math.cbrt((2 * correlation / (1 - correlation**2)) ** 2 * len(series))))
+
+
+def _correlation(series: FloatArray) -> float:
+    """Lag-one, 0 … CORRELATION_MAX. What is estimated from n values is (1 + 4ρ) / n too low (Kendall 1954)."""
+    found = lag_one_correlation(series)
+    if found <= 0:
+        return 0.0
+    return min(found + (1 + 4 * found) / len(series), CORRELATION_MAX)
+
+
+def _variance_of_mean(count: float, correlation: float) -> float:
+    """Of so many successive values of an AR(1) series of variance 1."""
+    left_out = 2 * correlation * (1 - math.pow(correlation, count)) / (count * (1 - correlation) ** 2)
+    return ((1 + correlation) / (1 - correlation) - left_out) / count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +294,8 @@ class Distribution:
     """Mean and percentiles of one metric, pooled over repeats."""
 
     n: int
+    effective: float
+    """Independent samples that these are worth: what a percentile's interval is told from."""
     mean: Measured | None
     quantiles: Mapping[float, Measured]
     """Without those that have too few samples: a quantile q is told from 1 / (1 - q) values or more."""
@@ -210,30 +304,34 @@ class Distribution:
 def distribution(parts: Mapping[int, Blocked], quantiles: Sequence[float], rng: np.random.Generator) -> Distribution:
     """`parts` by repeat. Values pooled; the doubt from blocks resampled within each repeat."""
     filled = {repeat: part for repeat, part in parts.items() if len(part.values)}
-    n = sum(len(part.values) for part in filled.values())
+    n = sum(part.n for part in filled.values())
+    effective = sum(part.effective for part in filled.values())
     told = [q for q in quantiles if n >= enough_for(q)]
     if n == 0:
-        return Distribution(n=0, mean=None, quantiles={})
-    pooled = np.concatenate([part.values for part in filled.values()])
+        return Distribution(n=0, effective=0.0, mean=None, quantiles={})
+    each = {repeat: ordered([part.values], [part.weight]) for repeat, part in filled.items()}
+    pooled = ordered([part.values for part in filled.values()], [part.weight for part in filled.values()])
+    mean = sum(part.mean * part.n for part in filled.values()) / n
     resampled = _resample(list(filled.values()), pooled, told, rng)
 
     def number(value: float, original: float, draws: FloatArray, by_repeat: dict[int, float]) -> Measured:
         within = _around(value, original, draws, resampled.widening)
         return measured(value=value, by_repeat=by_repeat, within=within, n=n, rng=rng)
 
-    mean_by_repeat = {repeat: float(part.values.mean()) for repeat, part in filled.items()}
+    mean_by_repeat = {repeat: part.mean for repeat, part in filled.items()}
     return Distribution(
         n=n,
-        mean=number(float(pooled.mean()), float(pooled.mean()), resampled.means, mean_by_repeat),
+        effective=effective,
+        mean=number(mean, mean, resampled.means, mean_by_repeat),
         quantiles={
             q: replace(
                 number(
-                    float(np.quantile(pooled, q)),
+                    pooled.quantile(q),
                     resampled.quantile_original[q],
                     resampled.quantile_draws[q],
-                    {repeat: float(np.quantile(part.values, q)) for repeat, part in filled.items()},
+                    {repeat: own.quantile(q) for repeat, own in each.items()},
                 ),
-                bounded=n >= enough_to_bound(q),
+                bounded=effective >= enough_to_bound(q),
             )
             for q in told
         },
@@ -246,9 +344,10 @@ def enough_for(quantile: float) -> int:
 
 
 def enough_to_bound(quantile: float) -> int:
-    """Samples that a percentile's interval needs: five are then expected beyond it. 500 for p99.
+    """Independent samples that a percentile's interval needs: five are then expected beyond it. 500 for p99.
 
-    With 370 the coverage of a nominal 95 % interval of a lognormal's p99 was 83 %, with 100 it was 62 %.
+    With 370 the coverage of a nominal 95 % interval of a lognormal's p99 was 83 %, with 100 it was 62 %; with 1000 of
+    an autocorrelation of 0.9, which are worth 53, it was 82 %.
     """
     return round(BEYOND_MIN / (1 - quantile))
 
@@ -263,7 +362,7 @@ class _Resampled:
 
 def _resample(
     parts: list[Blocked],
-    pooled: FloatArray,
+    pooled: Ordered,
     quantiles: Sequence[float],
     rng: np.random.Generator,
 ) -> _Resampled:
@@ -272,13 +371,14 @@ def _resample(
     weights, counts, sums = [], [], []
     for part in parts:
         bins = np.searchsorted(edges, part.values, side="left")
-        flat = np.bincount(part.block * len(edges) + bins, minlength=part.blocks * len(edges))
+        cells = part.block.astype(np.int64) * len(edges) + bins
+        flat = np.bincount(cells, weights=part.weight, minlength=part.blocks * len(edges))
         counts.append(flat.reshape(part.blocks, len(edges)).astype(np.float64))
-        sums.append(np.bincount(part.block, weights=part.values, minlength=part.blocks))
+        total = part.values if part.weight is None else part.values * part.weight
+        sums.append(np.bincount(part.block, weights=total, minlength=part.blocks))
         # The first row, all ones, is the original sample.
         drawn = rng.multinomial(part.blocks, np.full(part.blocks, 1 / part.blocks), size=DRAWS)
         weights.append(np.vstack([np.ones((1, part.blocks)), drawn]))
-    blocks = sum(part.blocks for part in parts)
     cumulative = np.cumsum(np.hstack(weights) @ np.vstack(counts), axis=1)
     totals = cumulative[:, -1]
     found = {q: edges[(cumulative >= (q * totals)[:, None]).argmax(axis=1)] for q in quantiles}
@@ -286,24 +386,25 @@ def _resample(
         means=(np.hstack(weights) @ np.concatenate(sums) / totals)[1:],
         quantile_draws={q: values[1:] for q, values in found.items()},
         quantile_original={q: float(values[0]) for q, values in found.items()},
-        widening=_widening(blocks, blocks - len(parts)),
+        widening=_widening(sum(part.blocks for part in parts), sum(part.degrees for part in parts)),
     )
 
 
-def _bin_edges(pooled: FloatArray) -> FloatArray:
+def _bin_edges(pooled: Ordered) -> FloatArray:
     """Upper edges of the bins: every distinct value where those are few, else quantiles, dense in the upper tail."""
-    distinct = np.unique(pooled)
+    distinct = pooled.distinct()
     if len(distinct) <= BINS_MAX:
         return distinct
     tail = 1 - np.geomspace(0.1, 1e-4, BINS_MAX // 4)
     body = np.linspace(0, 1, BINS_MAX - len(tail))
-    return np.unique(np.quantile(pooled, np.union1d(body, tail), method="higher"))
+    return np.unique(pooled.ranked(np.ceil((pooled.n - 1) * np.union1d(body, tail)).astype(np.int64)))
 
 
-def _widening(blocks: int, degrees: int) -> float:
-    """Resampling few blocks understates their spread: its variance by (b - 1) / b, its tails as normal ones."""
-    degrees = max(1, degrees)
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees)) / Z * math.sqrt(blocks / max(1, blocks - 1))
+def _widening(blocks: int, degrees: float) -> float:
+    """Resampling blocks understates the variance by degrees / blocks (blocks know nothing of what they share with their
+    neighbours, nor how few they are), and its tails are normal ones."""
+    inflation = blocks / max(DEGREES_MIN, degrees)
+    return t_quantile(0.5 + CONFIDENCE / 2, max(2.0, degrees)) / Z * math.sqrt(inflation)
 
 
 def _around(value: float, original: float, draws: FloatArray, widening: float) -> FloatArray:

@@ -74,14 +74,25 @@ class Gaps:
 def itl_gaps(samples: Samples) -> Gaps:
     """Inter-token latency: every gap between token-carrying arrivals.
 
-    A chunk with several tokens is one arrival. Tokens that share a stamp give gaps of 0.
+    A chunk with several tokens is one arrival. Tokens that share a stamp give gaps of 0. For few requests: 16 bytes
+    each.
     """
-    lengths = np.diff(samples.offsets)
-    if len(samples.arrivals_ns) == 0:
-        return Gaps(gap_ns=np.zeros(0, np.int64), request=np.zeros(0, np.int64))
-    request = np.repeat(np.arange(len(samples), dtype=np.int64), lengths)
-    same = request[1:] == request[:-1]
-    return Gaps(gap_ns=np.diff(samples.arrivals_ns)[same], request=request[1:][same])
+    found = [(piece.first, *piece.gaps()) for piece in samples.arrivals.pieces()]
+    nothing = np.zeros(0, np.int64)
+    return Gaps(
+        gap_ns=np.concatenate([nothing, *(gap_ns for _, gap_ns, _ in found)]),
+        request=np.concatenate([nothing, *(first + request for first, _, request in found)]),
+    )
+
+
+def gaps_beyond(samples: Samples, limit_ms: float) -> IntArray:
+    """How many gaps of each request are longer; shape [n]."""
+    beyond = np.zeros(len(samples), np.int64)
+    for piece in samples.arrivals.pieces():
+        gap_ns, request = piece.gaps()
+        late = request[gap_ns > limit_ms * NS_PER_MS]
+        beyond[piece.requests] = np.bincount(late, minlength=len(piece.offsets) - 1)
+    return beyond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +105,29 @@ class Stalls:
     longest_ns: int | None
 
 
-def stalls(gaps: Gaps) -> Stalls:
-    # Only requests with a gap above the absolute limit can have a stall, and only for those is a median needed.
-    suspects = np.unique(gaps.request[gaps.gap_ns > STALL_NS_MIN])
+def stalls(samples: Samples) -> Stalls:
     count, requests, longest = 0, 0, None
-    inside = np.isin(gaps.request, suspects)
-    owners, values = gaps.request[inside], gaps.gap_ns[inside]
-    edges = np.searchsorted(owners, suspects)
-    for own in np.split(values, edges[1:]) if len(suspects) else []:
-        limit = max(STALL_FACTOR * float(np.median(own)), STALL_NS_MIN)
-        stalled = own[own > limit]
-        if len(stalled):
+    for piece in samples.arrivals.pieces():
+        gap_ns, request = piece.gaps()
+        # Only requests with a gap above the absolute limit can have a stall, and only for those is a median needed.
+        suspect = np.zeros(len(piece.offsets) - 1, dtype=bool)
+        suspect[request[gap_ns > STALL_NS_MIN]] = True
+        if suspect.any():
+            own = suspect[request]
+            stalled, owners = _stalled(gap_ns[own], request[own])
             count += len(stalled)
-            requests += 1
-            longest = max(longest or 0, int(stalled.max()))
+            requests += len(np.unique(owners))
+            longest = max(longest or 0, int(stalled.max())) if len(stalled) else longest
     return Stalls(count=count, requests=requests, longest_ns=longest)
+
+
+def _stalled(gap_ns: IntArray, request: IntArray) -> tuple[IntArray, IntArray]:
+    """Those of these gaps that are stalls, and whose they are. `request` ascending."""
+    order = np.lexsort((gap_ns, request))
+    starts = np.flatnonzero(np.diff(request, prepend=-1))
+    counts = np.diff(np.append(starts, len(request)))
+    # The two middle gaps of each request, which are one where their number is odd.
+    low, high = (gap_ns[order[starts + middle]] for middle in ((counts - 1) // 2, counts // 2))
+    limit = np.maximum(STALL_FACTOR * (low + high) / 2, STALL_NS_MIN)
+    beyond = gap_ns > np.repeat(limit, counts)
+    return gap_ns[beyond], request[beyond]

@@ -139,7 +139,7 @@ def _pooled(judged: Sequence[JudgedStep], rng: np.random.Generator, *, alone: bo
 
 
 def _mean(used: Sequence[JudgedStep], metric: str, alone: bool, rng: np.random.Generator) -> Measured | None:
-    parts = [(one.step.visit.repeat, one.step.latency_ms[metric].values) for one in used]
+    parts = [(one.step.visit.repeat, one.step.latency_ms[metric].each()) for one in used]
     if alone:
         parts = [(repeat, value) for repeat, values in parts for value in np.split(values, len(values) or 1)]
     parts = [(repeat, values) for repeat, values in parts if len(values)]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadstair.analysis.bootstrap import (
-    Blocked,
     Distribution,
     Measured,
     distribution,
@@ -88,7 +87,8 @@ def pool_load(visits: tuple[JudgedStep, ...], slo: Slo | None, rng: np.random.Ge
     }
     good = {repeat: step.good for repeat, step in by_repeat.items() if step.good is not None}
     error_rate = proportion(sum(step.failed for step in steps), sum(step.finished for step in steps))
-    limits = () if slo is None else limit_results(slo, _pooled_values(by_repeat), error_rate.value)
+    values_ms = {metric: [step.latency_ms[metric] for step in steps] for metric in METRICS}
+    limits = () if slo is None else limit_results(slo, values_ms, error_rate.value)
     return LoadStep(
         load=visits[0].step.record.load,
         visits=visits,
@@ -114,16 +114,19 @@ def latency_estimates(step: LoadStep, metric: str) -> dict[str, Estimate]:
         if number is None:
             result[name] = Estimate.nothing(told.n, (_too_few(name, told.n),))
         else:
-            result[name] = number.estimate(() if number.bounded else (_unbounded(name, told.n),))
+            result[name] = number.estimate(() if number.bounded else (_unbounded(name, told),))
     return result
 
 
-def _unbounded(percentile: str, n: int) -> Finding:
+def _unbounded(percentile: str, told: Distribution) -> Finding:
     needed = enough_to_bound(QUANTILES[percentile])
-    return Finding.info(
-        "samples.interval",
-        f"a {percentile} needs {needed} samples for an interval, there are {n}: lengthen load.hold_s",
-    )
+    message = f"a {percentile} needs {needed} samples for an interval, there are {told.n}: lengthen load.hold_s"
+    if told.n >= needed:
+        message = (
+            f"a {percentile} needs {needed} independent samples for an interval; there are {told.n}, which resemble "
+            f"their neighbours and are worth {told.effective:.0f}: lengthen load.hold_s"
+        )
+    return Finding.info("samples.interval", message)
 
 
 def _too_few(percentile: str, n: int) -> Finding:
@@ -132,11 +135,6 @@ def _too_few(percentile: str, n: int) -> Finding:
         "samples.percentile",
         f"a {percentile} needs {needed} samples, there are {n}: lengthen load.hold_s or add repeats",
     )
-
-
-def _pooled_values(by_repeat: Mapping[int, VisitStep]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    parts: dict[str, list[Blocked]] = {metric: [s.latency_ms[metric] for s in by_repeat.values()] for metric in METRICS}
-    return {metric: np.concatenate([part.values for part in blocks]) for metric, blocks in parts.items()}
 
 
 def _told_once(visits: tuple[JudgedStep, ...], severity: Severity) -> tuple[Finding, ...]:

@@ -1,13 +1,13 @@
 """Limits: of single requests (goodput) and of a step's percentiles (SLO met or not)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from loadstair.analysis.bootstrap import enough_for
-from loadstair.analysis.latency import BoolArray, FloatArray, e2e_ms, tpot_ms, ttft_ms
+from loadstair.analysis.bootstrap import Blocked, enough_for
+from loadstair.analysis.latency import BoolArray, e2e_ms, tpot_ms, ttft_ms
 from loadstair.plan.model import Slo
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -64,8 +64,10 @@ class LimitResult:
     """None where there are too few samples to tell."""
 
 
-def limit_results(slo: Slo, values_ms: Mapping[str, FloatArray], error_rate: float | None) -> tuple[LimitResult, ...]:
-    """`values_ms`: pooled samples by metric (ttft, itl, tpot, e2e).
+def limit_results(
+    slo: Slo, values_ms: Mapping[str, Sequence[Blocked]], error_rate: float | None
+) -> tuple[LimitResult, ...]:
+    """`values_ms`: samples by metric (ttft, itl, tpot, e2e), pooled here.
 
     A percentile's limit is met when no larger share of the samples than the percentile allows lies beyond it. With
     fewer samples than the percentile is told from it is never known to be met, and violated only if more lie beyond
@@ -94,13 +96,13 @@ def slo_met(results: tuple[LimitResult, ...]) -> bool | None:
 
 
 def _limit_result(
-    name: str, limit: float, values_ms: FloatArray, limit_ms: float, quantile: float | None
+    name: str, limit: float, values_ms: Sequence[Blocked], limit_ms: float, quantile: float | None
 ) -> LimitResult:
     """`quantile` None: no value may lie beyond."""
-    n = len(values_ms)
+    n = sum(part.n for part in values_ms)
     if n == 0:
         return LimitResult(name=name, limit=limit, share_beyond=None, met=None)
-    beyond = int((values_ms > limit_ms).sum())
+    beyond = sum(part.beyond(limit_ms) for part in values_ms)
     needed = 1 if quantile is None else enough_for(quantile)
     allowed = 0.0 if quantile is None else 1 - quantile
     # 1 - 0.99 is a little above 0.01 in floating point; a share is a multiple of 1/n, so this cannot blur two shares.

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
 
 from loadstair.analysis import latency
+from loadstair.analysis.distributions import binomial_exceeded
 from loadstair.analysis.latency import BoolArray, FloatArray
 from loadstair.analysis.slo import MS_PER_S, QUANTILES
 from loadstair.analysis.verdict import ERROR_RATE_MAX
 from loadstair.plan.model import Slo
 from loadstair.samples.frame import IntArray, Samples
 from loadstair.samples.record import Outcome
-from loadstair.units import NS_PER_MS
 
 REQUESTS = 50
 REQUESTS_FOR_P99 = 100
@@ -94,7 +93,7 @@ def limits_of(slo: Slo, samples: Samples) -> tuple[Limit, ...]:
 
 def _limit(name: str, allowed: float, size: int, beyond: FloatArray, of: FloatArray) -> Limit:
     """The gaps of a request resemble each other, so a window of gaps is held to what its requests alone would tell."""
-    critical = 1 if allowed == 0 else int(stats.binom.isf(CHANCE, size, allowed)) + 1
+    critical = 1 if allowed == 0 else int(binomial_exceeded(CHANCE, size, allowed)) + 1
     return Limit(name=name, allowed=allowed, critical=min(1.0, critical / size), beyond=beyond, of=of)
 
 
@@ -104,14 +103,8 @@ def _requests_beyond(values: FloatArray, limit: float, ok: BoolArray) -> tuple[F
 
 
 def _gaps_beyond(samples: Samples, limit_ms: float, ok: BoolArray) -> tuple[FloatArray, FloatArray]:
-    gaps = latency.itl_gaps(samples)
-    kept = ok[gaps.request]
-    request, late = gaps.request[kept], gaps.gap_ns[kept] > limit_ms * NS_PER_MS
-    count = len(samples)
-    return (
-        np.bincount(request[late], minlength=count).astype(np.float64),
-        np.bincount(request, minlength=count).astype(np.float64),
-    )
+    beyond, of = latency.gaps_beyond(samples, limit_ms), samples.arrivals.gap_counts()
+    return np.where(ok, beyond, 0).astype(np.float64), np.where(ok, of, 0).astype(np.float64)
 
 
 def taken(limits: Sequence[Limit], rows: IntArray) -> tuple[Limit, ...]:
@@ -131,7 +124,7 @@ def _tolerated(count: int, allowed: float) -> FloatArray:
     left = np.arange(count, 0, -1)
     if allowed == 0:
         return np.zeros(count)
-    return np.asarray(stats.binom.isf(CHANCE_AS_A_WHOLE, left, allowed) / left + ROUNDING, dtype=np.float64)
+    return binomial_exceeded(CHANCE_AS_A_WHOLE, left, allowed) / left + ROUNDING
 
 
 def shares(limit: Limit, size: int) -> FloatArray:

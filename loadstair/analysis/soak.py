@@ -16,6 +16,7 @@ import pandas as pd
 from loadstair.analysis import latency
 from loadstair.analysis.bootstrap import enough_for
 from loadstair.analysis.estimate import Estimate, Finding
+from loadstair.analysis.gaps import gaps_ms
 from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.pool import JudgedStep
 from loadstair.analysis.slo import QUANTILES
@@ -27,13 +28,14 @@ from loadstair.analysis.soak_findings import (
     too_few_in_window,
 )
 from loadstair.analysis.step import METRICS
-from loadstair.analysis.throughput import Window, in_flight_mean, token_arrivals
+from loadstair.analysis.throughput import Window, in_flight_mean, token_rate
 from loadstair.analysis.timeline import interval_means
 from loadstair.analysis.trend import WINDOWS_MIN, Slope, pooled, slope
+from loadstair.analysis.weighted import Ordered, ordered
 from loadstair.samples.frame import IntArray, Samples, Telemetry
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.runrecord import StepRecord, VisitRecord
-from loadstair.units import NS_PER_MS, NS_PER_S
+from loadstair.units import NS_PER_S
 
 WINDOWS_MAX = 24
 SPARE = 1.25
@@ -178,21 +180,17 @@ def _measure(
     edges_ns = _edges_ns(record, windows)
     timed = hold.take(latency.latency_rows(hold))
     place = _place(latency.int_column(timed.requests, "dispatch_ns"), edges_ns)
-    gaps = latency.itl_gaps(timed)
-    values = {
-        "ttft": latency.ttft_ms(timed.requests),
-        "itl": gaps.gap_ns / NS_PER_MS,
-        "tpot": latency.tpot_ms(timed.requests),
-        "e2e": latency.e2e_ms(timed.requests),
+    parts = {
+        "ttft": _by_window(latency.ttft_ms(timed.requests), place, windows),
+        "itl": [gaps_ms(timed.arrivals.take(np.flatnonzero(place == window))) for window in range(windows)],
+        "tpot": _by_window(latency.tpot_ms(timed.requests), place, windows),
+        "e2e": _by_window(latency.e2e_ms(timed.requests), place, windows),
     }
     series: dict[str, FloatArray] = {}
     for metric in METRICS:
-        where = place[gaps.request] if metric == "itl" else place
-        series |= {f"{metric}_ms.{name}": by for name, by in _percentiles(values[metric], where, windows).items()}
-    arrivals = token_arrivals(own)
-    inside = (arrivals.time_ns >= edges_ns[0]) & (arrivals.time_ns < edges_ns[-1])
-    tokens = np.bincount(_place(arrivals.time_ns[inside], edges_ns), weights=arrivals.tokens[inside], minlength=windows)
-    series["output_tokens_per_s"] = tokens / (np.diff(edges_ns) / NS_PER_S)
+        series |= {f"{metric}_ms.{name}": by_window for name, by_window in _percentiles(parts[metric]).items()}
+    hold_window = Window(start_ns=int(edges_ns[0]), end_ns=int(edges_ns[-1]))
+    series["output_tokens_per_s"] = token_rate(own, hold_window, windows).per_slice
     series["in_flight"] = np.array(
         [
             in_flight_mean(own, Window(start_ns=int(start), end_ns=int(end)))
@@ -208,13 +206,15 @@ def _measure(
     return series
 
 
-def _percentiles(values: FloatArray, place: IntArray, windows: int) -> dict[str, FloatArray]:
+def _by_window(values: FloatArray, place: IntArray, windows: int) -> list[Ordered]:
     told = ~np.isnan(values)
-    values, place = values[told], place[told]
-    order = np.argsort(place, kind="stable")
-    parts = np.split(values[order], np.searchsorted(place[order], np.arange(1, windows)))
+    return [ordered([values[told & (place == window)]], [None]) for window in range(windows)]
+
+
+def _percentiles(parts: Sequence[Ordered]) -> dict[str, FloatArray]:
+    """Of each window, NaN where it has too few."""
     return {
-        name: np.array([np.quantile(part, q) if len(part) >= enough_for(q) else np.nan for part in parts])
+        name: np.array([part.quantile(q) if part.n >= enough_for(q) else np.nan for part in parts])
         for name, q in QUANTILES.items()
     }
 

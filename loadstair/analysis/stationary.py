@@ -6,11 +6,12 @@ that still warms up in the token rate. A drift is one that is both significant a
 nor is what is measured so well that any small slope is significant.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
+from loadstair.analysis.distributions import t_two_sided
 from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.trend import slope
 from loadstair.samples.look import Look
@@ -71,11 +72,16 @@ def _still_drifts(values: FloatArray) -> bool:
     at, seen = np.arange(len(values), dtype=np.float64)[told], values[told]
     if np.ptp(seen) == 0:
         return False
-    line = stats.linregress(at, seen)
-    change = float(line.slope) * (len(values) - 1)
-    return abs(change) > MATERIAL_WHILE_WARMING * abs(float(seen.mean())) and (
-        float(line.pvalue) < SIGNIFICANCE_WHILE_WARMING
-    )
+    level = float(seen.mean())
+    at -= at.mean()
+    spread = float(at @ at)
+    rise = float(at @ seen) / spread
+    if abs(rise * (len(values) - 1)) <= MATERIAL_WHILE_WARMING * abs(level):
+        return False
+    residuals = seen - level - rise * at
+    degrees = len(seen) - 2
+    error = math.sqrt(float(residuals @ residuals) / degrees / spread)
+    return error == 0 or t_two_sided(rise / error, degrees) < SIGNIFICANCE_WHILE_WARMING
 
 
 def drifts(series: Mapping[str, FloatArray]) -> dict[str, float]:

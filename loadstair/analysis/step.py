@@ -9,6 +9,7 @@ import numpy as np
 from loadstair.analysis import latency
 from loadstair.analysis.bootstrap import Blocked, blocked
 from loadstair.analysis.cached import CacheUse, cache_use
+from loadstair.analysis.gaps import itl_blocked
 from loadstair.analysis.latency import BoolArray, FloatArray, Stalls
 from loadstair.analysis.little import Flow, flow
 from loadstair.analysis.meanwhile import Meanwhile, in_window
@@ -16,17 +17,14 @@ from loadstair.analysis.slo import RequestLimits, within_limits
 from loadstair.analysis.throughput import (
     SLICES,
     SlicedRate,
-    TokenArrivals,
     Window,
     completion_rate,
     in_flight_mean,
-    sliced_rate,
-    token_arrivals,
+    token_rates,
 )
 from loadstair.samples.frame import IntArray, Samples, Telemetry
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.runrecord import StepRecord, VisitRecord
-from loadstair.units import NS_PER_MS
 
 METRICS = ("ttft", "itl", "tpot", "e2e")
 
@@ -103,35 +101,37 @@ def measure_visit(
     limits: RequestLimits | None,
 ) -> tuple[VisitStep, ...]:
     """`samples` are the visit's own. Steps whose hold never took place (no positive window) are left out."""
-    arrivals = token_arrivals(samples)
     good = None if limits is None else within_limits(samples.requests, limits)
+    records = [record for record in visit.steps if record.hold_end_ns > record.hold_start_ns]
+    tokens = token_rates(samples, [_window(record) for record in records])
     return tuple(
-        _measure_step(visit, record, samples, arrivals, good, telemetry)
-        for record in visit.steps
-        if record.hold_end_ns > record.hold_start_ns
+        _measure_step(visit, record, samples, rate, good, telemetry)
+        for record, rate in zip(records, tokens, strict=True)
     )
+
+
+def _window(record: StepRecord) -> Window:
+    return Window(start_ns=record.hold_start_ns, end_ns=record.hold_end_ns)
 
 
 def _measure_step(
     visit: VisitRecord,
     record: StepRecord,
     samples: Samples,
-    arrivals: TokenArrivals,
+    tokens: SlicedRate,
     good: BoolArray | None,
     telemetry: Telemetry,
 ) -> VisitStep:
-    window = Window(start_ns=record.hold_start_ns, end_ns=record.hold_end_ns)
+    window = _window(record)
     tagged = np.flatnonzero((samples.requests["step"] == record.step).to_numpy(dtype=bool))
     step = samples.take(tagged)
     hold = step.take(np.flatnonzero((step.requests["phase"] == Phase.HOLD).to_numpy(dtype=bool)))
     timed = hold.take(latency.latency_rows(hold))
-    gaps = latency.itl_gaps(timed)
     output_asked = latency.int_column(timed.requests, "output_tokens_asked")
     inputs = timed.requests["input_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     inputs_known = ~np.isnan(inputs)
     outputs = timed.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     input_asked = timed.requests["input_tokens_asked"].to_numpy(dtype=np.float64)
-    tokens = sliced_rate(arrivals.time_ns, arrivals.tokens, window)
     return VisitStep(
         visit=visit,
         record=record,
@@ -145,10 +145,10 @@ def _measure_step(
             "tokens/s": tokens.per_slice,
             "TTFT": _ttft_over(timed, window),
         },
-        latency_ms=_latencies(timed, gaps),
+        latency_ms=_latencies(timed),
         outcomes=_outcomes(hold),
         outcomes_all=_outcomes(step),
-        stalls=latency.stalls(gaps),
+        stalls=latency.stalls(timed),
         stamping=_stamping(step, hold),
         upstreams={
             str(name): int(count) for name, count in hold.requests["upstream"].value_counts().sort_index().items()
@@ -195,19 +195,14 @@ def _mean(values: FloatArray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _latencies(timed: Samples, gaps: latency.Gaps) -> dict[str, Blocked]:
+def _latencies(timed: Samples) -> dict[str, Blocked]:
     requests = timed.requests
-    units = len(timed)
-    e2e = latency.e2e_ms(requests)
-    gap_ms = gaps.gap_ns / NS_PER_MS
-    gap_counts = np.bincount(gaps.request, minlength=units)
-    gap_means = np.bincount(gaps.request, weights=gap_ms, minlength=units) / np.maximum(1, gap_counts)
     return {
         "ttft": _per_request(latency.ttft_ms(requests)),
         "ttft_due": _per_request(latency.ttft_due_ms(requests)),
         "tpot": _per_request(latency.tpot_ms(requests)),
-        "e2e": _per_request(e2e),
-        "itl": blocked(gap_ms, gaps.request, units, gap_means),
+        "e2e": _per_request(latency.e2e_ms(requests)),
+        "itl": itl_blocked(timed),
     }
 
 
@@ -215,7 +210,7 @@ def _per_request(values: FloatArray) -> Blocked:
     """In the order of dispatch; absent values are left out."""
     told: IntArray = np.flatnonzero(~np.isnan(values))
     present = values[told]
-    return blocked(present, np.arange(len(present), dtype=np.int64), len(present), present)
+    return blocked(present, np.arange(len(present)), present)
 
 
 def _outcomes(samples: Samples) -> dict[str, int]:
@@ -226,7 +221,7 @@ def _outcomes(samples: Samples) -> dict[str, int]:
 def _stamping(step: Samples, hold: Samples) -> Stamping:
     lags = hold.requests["read_lag_ns"].dropna().to_numpy(dtype=np.float64)
     return Stamping(
-        chunks=len(hold.arrivals_ns),
+        chunks=hold.chunk_count,
         bunched=int(hold.requests["bunched"].sum()),
         bunched_late=_merged_by_us(hold),
         read_lag_ns_p99=float(np.quantile(lags, 0.99)) if len(lags) else None,
@@ -240,6 +235,6 @@ def _merged_by_us(hold: Samples) -> float:
     requests = hold.requests
     bunched, in_late_reads = int(requests["bunched"].sum()), int(requests["bunched_late"].sum())
     late_reads = int(requests["late_reads"].sum())
-    reads_in_time = len(hold.arrivals_ns) - bunched - late_reads
+    reads_in_time = hold.chunk_count - bunched - late_reads
     merged_elsewhere = (bunched - in_late_reads) / reads_in_time if reads_in_time else 0.0
     return max(0.0, in_late_reads - merged_elsewhere * late_reads)

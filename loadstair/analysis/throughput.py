@@ -4,11 +4,13 @@ Throughput is never completed requests over elapsed time: requests that straddle
 or not at all, and ramps and drains would dilute it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from loadstair.analysis.latency import BoolArray, FloatArray, int_column
+from loadstair.samples.arrivals import Piece
 from loadstair.samples.frame import IntArray, Samples
 from loadstair.samples.record import Outcome
 from loadstair.units import NS_PER_S
@@ -45,31 +47,63 @@ class SlicedRate:
         return float(self.per_slice.mean())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenArrivals:
-    """Every token-carrying arrival of a visit, in the order of time, whatever the request's tag or outcome."""
+def token_rates(samples: Samples, windows: Sequence[Window], slices: int = SLICES) -> list[SlicedRate]:
+    """Tokens that arrived inside each window, whatever their request's tag or outcome; all windows in one pass.
 
-    time_ns: IntArray
-    tokens: FloatArray
-
-
-def token_arrivals(samples: Samples) -> TokenArrivals:
-    """Tokens of an arrival: as its chunk says, 0 included, where any chunk of its request says; else an equal share of
+    Tokens of an arrival: as its chunk says, 0 included, where any chunk of its request says; else an equal share of
     what `usage` counts for the request, be it more or less than one; else one.
 
     Less than one where a server sends a token's text in several chunks. A `usage` of 0 for text that came is no count.
     """
-    chunks = np.diff(samples.offsets)
+    chunks = samples.arrivals.chunks
     counted = samples.requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where((chunks > 0) & (counted > 0), counted / chunks, 1.0)
+    sums = np.zeros((len(windows), slices))
+    n = [0] * len(windows)
+    for piece in samples.arrivals.pieces():
+        if not len(piece.gap_ns):
+            continue
+        time_ns = piece.times_ns()
+        first_ns, last_ns = int(time_ns.min()), int(time_ns.max())
+        near = [i for i, window in enumerate(windows) if first_ns < window.end_ns and last_ns >= window.start_ns]
+        tokens = _tokens(piece, share[piece.requests]) if near else None
+        for i in near:
+            inside = _slice_of(time_ns, windows[i], slices)
+            # Before the window is counted in the first place, after it in the last.
+            sums[i] += np.bincount(inside, weights=tokens, minlength=slices + 2)[1:-1]
+            n[i] += len(inside) - int(np.count_nonzero((inside == 0) | (inside == slices + 1)))
+    return [
+        SlicedRate(per_slice=own / (window.duration_s / slices), n=count)
+        for own, window, count in zip(sums, windows, n, strict=True)
+    ]
+
+
+def token_rate(samples: Samples, window: Window, slices: int = SLICES) -> SlicedRate:
+    """`token_rates` of one window."""
+    (rate,) = token_rates(samples, [window], slices)
+    return rate
+
+
+def _tokens(piece: Piece, share: FloatArray) -> FloatArray | None:
+    """Shape as the piece's chunks; None where each is one token."""
+    chunks = np.diff(piece.offsets)
+    said = np.zeros(len(chunks), dtype=bool)
+    if piece.tokens is not None:
+        request = np.repeat(np.arange(len(chunks)), chunks)
+        said = np.bincount(request, weights=piece.tokens, minlength=len(chunks)) > 0
+    if (said | (share == 1.0) | (chunks == 0)).all() and (piece.tokens is None or (piece.tokens == 1).all()):
+        return None
     tokens = np.repeat(share, chunks)
-    if samples.chunk_tokens is not None:
-        request = np.repeat(np.arange(len(samples)), chunks)
-        said = np.bincount(request, weights=samples.chunk_tokens, minlength=len(samples)) > 0
-        tokens = np.where(said[request], samples.chunk_tokens, tokens)
-    order = np.argsort(samples.arrivals_ns, kind="stable")
-    return TokenArrivals(time_ns=samples.arrivals_ns[order], tokens=tokens[order])
+    return tokens if piece.tokens is None else np.where(np.repeat(said, chunks), piece.tokens, tokens)
+
+
+def _slice_of(time_ns: IntArray, window: Window, slices: int) -> IntArray:
+    """1 … slices; 0 before the window, slices + 1 from its end on."""
+    duration_ns = window.end_ns - window.start_ns
+    # As offsets from the start: the product of an epoch in ns would not fit.
+    place = np.clip(time_ns - window.start_ns, -1, duration_ns) * slices // duration_ns + 1
+    return np.maximum(0, place)
 
 
 def sliced_rate(time_ns: IntArray, weight: FloatArray | None, window: Window) -> SlicedRate:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from loadstair.analysis.bootstrap import CONFIDENCE, lag_one_correlation
+from loadstair.analysis.distributions import t_quantile, t_two_sided
 from loadstair.analysis.estimate import Estimate, Finding
 from loadstair.analysis.latency import FloatArray
 
@@ -41,10 +41,10 @@ class Slope:
         """Of so steep a slope, either way, were there none."""
         if self.error == 0:
             return 0.0 if self.value else 1.0
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.degrees))
+        return t_two_sided(self.value / self.error, self.degrees)
 
     def estimate(self, findings: tuple[Finding, ...] = ()) -> Estimate:
-        half = self.error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.degrees))
+        half = self.error * t_quantile(0.5 + CONFIDENCE / 2, self.degrees)
         return Estimate(
             value=self.value, low=self.value - half, high=self.value + half, n=self.windows, findings=findings
         )

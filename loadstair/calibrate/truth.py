@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from loadstair.samples.arrivals import offsets_from_lengths
 from loadstair.samples.calibration import (
     ITL_ERROR_NS_MAX,
     TTFT_ERROR_NS_MAX,
@@ -14,7 +15,7 @@ from loadstair.samples.calibration import (
     Timing,
     TimingError,
 )
-from loadstair.samples.frame import IntArray, Samples, offsets_from_lengths
+from loadstair.samples.frame import IntArray, Samples
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.runrecord import StepRecord
 from loadstair.simserver.ledger import LedgerEntry

@@ -18,8 +18,11 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from loadstair.errors import StorageError, UsageError
+from loadstair.samples.arrivals import Gathering
+from loadstair.samples.frame import Samples, samples_of
 from loadstair.samples.runrecord import RUN_SCHEMA, RunRecord
-from loadstair.samples.table import ARRIVALS_PATH, SAMPLE_SCHEMA, TELEMETRY_SCHEMA
+from loadstair.samples.sample_file import chunks_in, read_requests, read_table
+from loadstair.samples.table import ARRIVALS_PATH, TELEMETRY_SCHEMA
 
 
 class RunFolder:
@@ -101,22 +104,28 @@ class RunFolder:
             where = ".".join(map(str, first["loc"]))
             raise UsageError(f"{self.run_path}: damaged: {where}: {first['msg']}") from error
 
-    def read_samples(self) -> tuple[list[pa.Table], list[str]]:
-        """The tables in the order of the run, and a line for each file that cannot be read: a damaged file costs its
-        own step only."""
-        tables, damaged = [], []
+    def read_samples(self) -> tuple[Samples, list[str]]:
+        """All rows in the order of the run, and a line for each file that cannot be read: a damaged file costs its own
+        step only."""
+        chunks, tables, damaged = {}, [], []
         for path in sorted(self.samples_path.glob("*.parquet")):
             try:
-                tables.append(_read_table(path, SAMPLE_SCHEMA))
+                chunks[path] = chunks_in(path)
             except UsageError as error:
                 damaged.append(str(error))
-        return tables, damaged
+        gathering = Gathering(sum(chunks.values()))
+        for path in chunks:
+            try:
+                tables.append(read_requests(path, gathering))
+            except UsageError as error:
+                damaged.append(str(error))
+        return samples_of(tables, gathering), sorted(damaged)
 
     def read_telemetry(self) -> pa.Table:
         """Empty where none was written."""
         if not self.telemetry_path.is_file():
             return TELEMETRY_SCHEMA.empty_table()
-        return _read_table(self.telemetry_path, TELEMETRY_SCHEMA)
+        return read_table(self.telemetry_path, TELEMETRY_SCHEMA)
 
     def read_json(self, path: Path) -> Any:
         try:
@@ -158,17 +167,3 @@ def replacing(path: Path) -> Iterator[Path]:
         raise StorageError(f"{path}: cannot be written: {reason}; what was written before is kept") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    missing = [field for field in schema if field.name not in table.schema.names]
-    lacking = sorted(field.name for field in missing if not field.nullable)
-    if lacking:
-        raise UsageError(f"{path}: lacks the columns {', '.join(lacking)}")
-    for field in missing:  # written before there was such a column
-        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    return table.select(schema.names).cast(schema)

@@ -3,7 +3,7 @@ in 100. With 300 trials the count has a standard error of 1.3 points, so the bou
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import signal, stats
 
 from loadstair.analysis.bootstrap import (
     Blocked,
@@ -31,22 +31,19 @@ def autoregressive(
 ) -> np.ndarray:
     """AR(1) with this mean, standard deviation and lag-one correlation."""
     noise = rng.normal(0, deviation * np.sqrt(1 - correlation**2), count)
-    series = np.empty(count)
-    series[0] = rng.normal(0, deviation)
-    for i in range(1, count):
-        series[i] = correlation * series[i - 1] + noise[i]
-    return mean + series
+    noise[0] = rng.normal(0, deviation)
+    return mean + signal.lfilter([1], [1, -correlation], noise)
 
 
 def requests_of(values: np.ndarray) -> Blocked:
-    return blocked(values, np.arange(len(values)), len(values), values)
+    return blocked(values, np.arange(len(values)), values)
 
 
 def coverage(holds: list[bool]) -> float:
     return sum(holds) / len(holds)
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8, 0.9])
 def test_a_rate_of_one_window_is_covered_although_its_slices_are_correlated(correlation: float) -> None:
     rng = np.random.default_rng(11)
     holds = []
@@ -54,7 +51,7 @@ def test_a_rate_of_one_window_is_covered_although_its_slices_are_correlated(corr
         rate = SlicedRate(per_slice=autoregressive(rng, SLICES, correlation, 1000, 100), n=SLICES)
         estimate = rate_measured({0: rate}, rng).estimate()
         holds.append(estimate.low <= 1000 <= estimate.high)
-    assert 0.90 <= coverage(holds) <= 0.99
+    assert 0.90 <= coverage(holds) <= 0.98
 
 
 def test_a_naive_interval_would_not_be_covered() -> None:
@@ -68,32 +65,6 @@ def test_a_naive_interval_would_not_be_covered() -> None:
     assert coverage(holds) < 0.80
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.6])
-def test_the_mean_and_median_of_correlated_requests_are_covered(correlation: float) -> None:
-    rng = np.random.default_rng(13)
-    mean_holds, median_holds = [], []
-    for _ in range(TRIALS):
-        told = distribution({0: requests_of(autoregressive(rng, 300, correlation, 50, 5))}, [0.5], rng)
-        assert told.mean is not None
-        mean, median = told.mean.estimate(), told.quantiles[0.5].estimate()
-        mean_holds.append(mean.low <= 50 <= mean.high)
-        median_holds.append(median.low <= 50 <= median.high)
-    assert 0.90 <= coverage(mean_holds) <= 0.99
-    assert 0.90 <= coverage(median_holds) <= 0.99
-
-
-@pytest.mark.parametrize("requests", [500, 1500])
-def test_a_p99_is_covered_as_soon_as_it_has_an_interval(requests: int) -> None:
-    rng = np.random.default_rng(14)
-    truth = np.exp(2.3263478740408408)  # the lognormal's p99: exp of the normal's
-    holds = []
-    for _ in range(TRIALS):
-        told = distribution({0: requests_of(rng.lognormal(0, 1, requests))}, [0.99], rng)
-        estimate = told.quantiles[0.99].estimate()
-        holds.append(estimate.low <= truth <= estimate.high)
-    assert 0.90 <= coverage(holds) <= 0.99
-
-
 @pytest.mark.parametrize("repeats", [2, 3, 5])
 def test_repeats_that_drift_are_covered_because_they_are_the_unit(repeats: int) -> None:
     rng = np.random.default_rng(15)
@@ -103,7 +74,19 @@ def test_repeats_that_drift_are_covered_because_they_are_the_unit(repeats: int) 
         rates = {r: SlicedRate(per_slice=rng.normal(mean, 20, SLICES), n=SLICES) for r, mean in enumerate(means)}
         estimate = rate_measured(rates, rng).estimate()
         holds.append(estimate.low <= 1000 <= estimate.high)
-    assert 0.92 <= coverage(holds) <= 0.995
+    assert 0.90 <= coverage(holds) <= 0.98
+
+
+def test_without_a_drift_the_wider_of_two_intervals_covers_more_than_it_says() -> None:
+    """Three repeats that differ by no more than their slices' noise: Student's t alone would hold the truth 95 times in
+    100, but it is sometimes narrower than what a single step knows of itself, and then that counts."""
+    rng = np.random.default_rng(19)
+    holds = []
+    for _ in range(TRIALS):
+        rates = {r: SlicedRate(per_slice=autoregressive(rng, SLICES, 0.5, 1000, 60), n=SLICES) for r in range(3)}
+        estimate = rate_measured(rates, rng).estimate()
+        holds.append(estimate.low <= 1000 <= estimate.high)
+    assert coverage(holds) >= 0.97
 
 
 @pytest.mark.parametrize("repeats", [[90.0, 110.0], [90.0, 100.0, 110.0]])
@@ -169,11 +152,27 @@ def test_a_percentile_is_not_told_from_too_few_samples() -> None:
 def test_a_percentile_has_no_interval_where_the_largest_value_may_lie_below_it() -> None:
     assert [enough_to_bound(q) for q in (0.5, 0.9, 0.99)] == [10, 50, 500]  # five expected beyond it: 5 / (1 - q)
     rng = np.random.default_rng(1)
-    few = distribution({0: requests_of(np.arange(499.0))}, [0.99], rng).quantiles[0.99]
-    enough = distribution({0: requests_of(np.arange(500.0))}, [0.99], rng).quantiles[0.99]
+    # Neighbours as unlike as can be: 0, 999, -2, 997, …
+    few, enough = (
+        distribution({0: requests_of(np.resize([0.0, 1.0], count) * 1000 - np.arange(count))}, [0.99], rng).quantiles[
+            0.99
+        ]
+        for count in (499, 500)
+    )
     assert (few.estimate().low, few.estimate().high) == (None, None)
     assert enough.estimate().low is not None
-    assert ratio(few, enough, rng) is None
+    assert ratio(enough, few, rng) is None
+
+
+def test_what_requests_are_worth_follows_from_how_alike_neighbours_are() -> None:
+    rng = np.random.default_rng(7)
+    assert requests_of(rng.normal(0, 1, 2000)).effective == pytest.approx(2000, rel=0.05)
+    alike = requests_of(autoregressive(rng, 20_000, 0.6, 0, 1)).effective
+    assert alike == pytest.approx(5000, rel=0.1)  # n (1 - 0.6) / (1 + 0.6)
+    # Five gaps each, that are the same in one request: 400 independent values, not 2000.
+    levels = rng.normal(20, 2, 400)
+    gaps = blocked(np.repeat(levels, 5), np.repeat(np.arange(400), 5), levels)
+    assert gaps.effective == pytest.approx(400, rel=0.1)
 
 
 def test_pooled_percentiles_are_those_of_all_values_together() -> None:
@@ -196,7 +195,7 @@ def test_thousands_of_distinct_values_are_resampled_as_well_as_few() -> None:
 
 
 def test_all_gaps_of_a_request_stay_in_one_block() -> None:
-    part = blocked(np.arange(6.0), np.array([0, 0, 1, 1, 2, 2]), 3, np.array([1.0, 2.0, 1.0]))
+    part = blocked(np.arange(6.0), np.array([0, 0, 1, 1, 2, 2]), np.array([1.0, 2.0, 1.0]))
     assert part.block[0::2].tolist() == part.block[1::2].tolist()
 
 

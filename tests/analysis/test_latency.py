@@ -77,10 +77,10 @@ def test_a_stall_is_longer_than_200_ms_and_five_median_gaps() -> None:
     brisk = request(0, [0, 10, 20, 230, 240])  # gaps 10 10 210 10: 210 > max(5 × 10, 200)
     short = request(0, [0, 10, 20, 210, 220])  # 190 < 200
     slow = request(0, [0, 100, 200, 600, 700])  # 400 < 5 × 100
-    found = latency.stalls(latency.itl_gaps(of(brisk, short, slow)))
+    found = latency.stalls(of(brisk, short, slow))
     assert (found.count, found.requests, found.longest_ns) == (1, 1, 210 * NS_PER_MS)
 
 
 def test_without_stalls_the_longest_is_absent() -> None:
-    found = latency.stalls(latency.itl_gaps(of(request(0, [0, 10, 20]))))
+    found = latency.stalls(of(request(0, [0, 10, 20])))
     assert (found.count, found.longest_ns) == (0, None)

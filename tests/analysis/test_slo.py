@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
+from loadstair.analysis.bootstrap import blocked
 from loadstair.analysis.slo import limit_results, request_limits, slo_met, within_limits
 from loadstair.plan.model import Slo
 from tests.analysis.test_latency import of, request
 
 
 def met(slo: Slo, ttft_ms: np.ndarray) -> bool | None:
-    values = {"ttft": ttft_ms, "itl": np.zeros(0), "tpot": np.zeros(0), "e2e": ttft_ms}
+    told = [blocked(ttft_ms, np.arange(len(ttft_ms)), ttft_ms)]
+    values = {"ttft": told, "itl": [], "tpot": [], "e2e": told}
     return slo_met(limit_results(slo, values, 0.0))
 
 

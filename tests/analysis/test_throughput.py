@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.throughput import Window, completion_rate, in_flight_mean, sliced_rate, token_arrivals
-from loadstair.samples.frame import samples_from_tables
+from loadstair.analysis.throughput import Window, completion_rate, in_flight_mean, token_rate
+from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.units import NS_PER_MS, NS_PER_S
 from tests.analysis.synthetic import EPOCH_NS, table_of
@@ -13,44 +13,48 @@ from tests.analysis.test_latency import of, request
 SECOND = Window(start_ns=EPOCH_NS, end_ns=EPOCH_NS + NS_PER_S)
 
 
+def tokens_by_tenth(samples: Samples) -> list[float]:
+    """Of the second."""
+    return (token_rate(samples, SECOND, slices=10).per_slice / 10).tolist()
+
+
 def test_tokens_count_when_they_arrive_inside_the_window_whatever_the_request_is() -> None:
     samples = of(
         request(-900, [-100, 100, 200], phase=Phase.WARMUP),  # 2 inside
         request(500, [600, 900, 1100], phase=Phase.HOLD),  # 2 inside
         request(500, [700], outcome=Outcome.TIMEOUT, output_tokens=None),  # 1 inside
     )
-    arrivals = token_arrivals(samples)
-    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(5)  # (2 + 2 + 1) / 1 s
+    assert token_rate(samples, SECOND).mean == pytest.approx(5)  # (2 + 2 + 1) / 1 s
 
 
 def test_the_window_holds_its_start_and_not_its_end() -> None:
-    arrivals = token_arrivals(of(request(-10, [0, 1000])))
-    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).n == 1
+    assert token_rate(of(request(-10, [0, 1000])), SECOND).n == 1
 
 
 def test_chunks_of_several_tokens_share_what_usage_counts() -> None:
-    arrivals = token_arrivals(of(request(0, [100, 1100], output_tokens=10)))
-    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(5)  # 10 tokens / 2 chunks
+    samples = of(request(0, [100, 1100], output_tokens=10))
+    assert token_rate(samples, SECOND).mean == pytest.approx(5)  # 10 tokens / 2 chunks
 
 
 def test_tokens_known_for_each_chunk_are_taken_as_they_are() -> None:
-    arrivals = token_arrivals(of(request(0, [100, 1100], output_tokens=10, chunk_tokens=[9, 1])))
-    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == pytest.approx(9)
+    samples = of(request(0, [100, 1100], output_tokens=10, chunk_tokens=[9, 1]))
+    assert token_rate(samples, SECOND).mean == pytest.approx(9)
 
 
 def test_tokens_whose_text_came_in_several_chunks_are_shared_among_them() -> None:
-    arrivals = token_arrivals(of(request(0, [100, 200, 300], output_tokens=2)))
-    assert arrivals.tokens.tolist() == pytest.approx([2 / 3] * 3)
+    samples = of(request(0, [100, 200, 300], output_tokens=2))
+    assert tokens_by_tenth(samples) == pytest.approx([0, 2 / 3, 2 / 3, 2 / 3, 0, 0, 0, 0, 0, 0])
 
 
 def test_a_chunk_known_to_hold_no_whole_token_counts_none() -> None:
     said, silent = request(0, [100, 200], output_tokens=3, chunk_tokens=[0, 3]), request(0, [300], output_tokens=None)
-    assert token_arrivals(of(said, silent)).tokens.tolist() == [0, 3, 1]
+    assert tokens_by_tenth(of(said, silent)) == [0, 0, 3, 1, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("counted", [None, 0])
 def test_without_a_count_a_chunk_is_a_token(counted: int | None) -> None:
-    assert token_arrivals(of(request(0, [100, 200], output_tokens=counted))).tokens.tolist() == [1, 1]
+    samples = of(request(0, [100, 200], output_tokens=counted))
+    assert tokens_by_tenth(samples) == [0, 1, 1, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_completions_are_successes_that_end_inside_whenever_they_began() -> None:
@@ -71,8 +75,8 @@ def test_requests_in_flight_are_averaged_over_time() -> None:
 
 def test_no_arrivals_are_a_rate_of_zero() -> None:
     row = replace(request(0, []), output_tokens=None)
-    arrivals = token_arrivals(samples_from_tables([table_of((row,))]))
-    assert sliced_rate(arrivals.time_ns, arrivals.tokens, SECOND).mean == 0
+    assert token_rate(samples_from_tables([table_of((row,))]), SECOND).mean == 0
+    assert token_rate(samples_from_tables([]), SECOND).mean == 0
 
 
 def test_a_window_must_have_a_length() -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.samples.frame import Samples, flat_positions, samples_from_tables, telemetry_from_tables
+from loadstair.samples.frame import Samples, samples_from_tables, telemetry_from_tables
 from tests.analysis.synthetic import EPOCH_NS, TP4, plan_of, simulate, table_of
 
 ROWS = simulate({"tp4": TP4}, plan_of({"tp4": TP4}, load={"steps": [2], "hold_s": 2})).rows
@@ -56,12 +56,7 @@ def test_no_tables_give_empty_frames_with_all_columns() -> None:
     assert telemetry_from_tables([]).frame.columns.tolist() == ["time_ns", "source", "series", "labels", "value"]
 
 
-def test_flat_positions_list_the_elements_of_rows_one_after_the_other() -> None:
-    offsets = np.array([0, 2, 2, 5])
-    assert flat_positions(offsets, np.array([2, 0, 1])).tolist() == [2, 3, 4, 0, 1]
-
-
-def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
-    samples = samples_from_tables([table_of(ROWS[:1])])
-    with pytest.raises(ValueError, match="offsets end at"):
-        replace(samples, arrivals_ns=samples.arrivals_ns[:-1])
+def test_arrivals_that_are_not_those_of_the_rows_are_refused() -> None:
+    samples = samples_from_tables([table_of(ROWS[:2])])
+    with pytest.raises(ValueError, match="arrivals of 1 requests for 2 rows"):
+        replace(samples, arrivals=samples.arrivals.take(np.array([0])))
