@@ -33,10 +33,10 @@ import openai
 from locust.env import Environment
 
 from loadstair.clock import Deadline
-from loadstair.load.attempt import Tag
 from loadstair.load.config import LoadConfig
 from loadstair.load.gate import Gate
 from loadstair.load.install import spare_the_parser
+from loadstair.load.tag import Tag
 from loadstair.load.user import ChatUser
 from loadstair.load.worker import WorkerLoad
 from loadstair.plan.model import Workload

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from loadstair.analysis.results import results_json
 from loadstair.analysis.summary import SUMMARY_SCHEMA, Summary, summarize, summary_json
@@ -23,7 +24,7 @@ from loadstair.plan.staircase import expected_duration_s
 from loadstair.progress import Progress
 from loadstair.report.junit import junit_xml
 from loadstair.report.render import render_report
-from loadstair.samples.frame import telemetry_from_tables
+from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
 
@@ -47,6 +48,7 @@ class Finished:
 def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick: bool, progress: Progress) -> Finished:
     """Measure, analyse, report. Only an unwritable folder is raised; what fails later is in the answer, with the
     partial results."""
+    _leave_cores_to_the_load()
     folder = RunFolder.create(out, plan.name, utc_now())
     folder.write_text(folder.plan_path, plan_yaml(plan))
     kept = kept_for(machine(cores=usable_cores()), Store.of_user())
@@ -65,6 +67,12 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
         except LoadstairError as failure:
             error = error or failure  # the first cause is the one to tell
     return Finished(folder=folder, summary=summary, error=error, exit_code=exit_code(summary, error))
+
+
+def _leave_cores_to_the_load() -> None:
+    """Linear algebra here is small, and the threads that BLAS gives it wait for each other by spinning: a third more
+    CPU time, on cores that a worker may need."""
+    threadpool_limits(limits=1, user_api="blas")
 
 
 def _measure_to_an_end(measuring: Measuring) -> LoadstairError | None:
@@ -94,6 +102,7 @@ def _note_end(journal: Journal, ending: Ending, error: LoadstairError | None) ->
 
 def analyze(folder: RunFolder) -> Summary:
     """summary.json and results.json from the files alone. Raises UsageError for a folder that is no run."""
+    _leave_cores_to_the_load()
     record, plan = folder.read_run(), read_measured_plan(folder.plan_path)
     samples, damaged = folder.read_samples()
     record = replace(record, warnings=(*record.warnings, *damaged))

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
+threadpool_limits(limits=1, user_api="blas")  # as a run does
 FOLDER = Path(__file__).parent / "goldens"
 
 

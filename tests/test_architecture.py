@@ -38,6 +38,7 @@ ONE_DOOR = {
     "yaml": {"loadstair/plan/parse.py"},
     "prometheus_client": {"loadstair/telemetry/prometheus.py"},
     "boost_histogram": {"loadstair/samples/histogram.py"},
+    "threadpoolctl": {"loadstair/pipeline.py"},
     "aiohttp": {"loadstair/simserver/server.py"},
 }
 

@@ -17,6 +17,7 @@ from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
 from tests.cli import Ended, end_of, loadstair, marked, run_folder, simulated, started, write_plan
 
+SAMPLE = Path(__file__).parents[1] / "reports" / "sample"
 ODD_SERVER = str(Path(__file__).with_name("odd_server.py"))
 ODD_WORKLOAD = {"model": "odd", "input_tokens": {"mean": 8, "cv": 0.2}, "output_tokens": {"mean": 6, "cv": 0.2}}
 SHORT = {"steps": [1, 2], "warmup_s": 0.3, "hold_s": 1, "cooldown_s": 0, "tail_s_max": 5, "request_timeout_s": 5}
@@ -141,7 +142,8 @@ def test_an_engine_that_dies_mid_step_leaves_what_was_measured_and_the_end_of_it
     assert len(folder.read_samples()[0]) >= 140
 
 
-@pytest.mark.parametrize("role", [pytest.param("--worker", marks=pytest.mark.slow), "--master"])
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["--worker", "--master"])
 def test_a_load_generator_that_dies_mid_way(tmp_path: Path, role: str) -> None:
     load = {"steps": [2, 4], "warmup_s": 0.5, "hold_s": 3}
     plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], load=load)
@@ -160,15 +162,16 @@ def test_a_load_generator_that_dies_mid_way(tmp_path: Path, role: str) -> None:
 # --- the measurement: 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "outcome"),
     [
         ("500", "http_error"),
-        pytest.param("429", "http_error", marks=pytest.mark.slow),
-        pytest.param("html", "malformed", marks=pytest.mark.slow),
+        ("429", "http_error"),
+        ("html", "malformed"),
         ("no-done", "truncated"),
-        pytest.param("error-in-stream", "stream_error", marks=pytest.mark.slow),
-        pytest.param("hang-up", "truncated", marks=pytest.mark.slow),
+        ("error-in-stream", "stream_error"),
+        ("hang-up", "truncated"),
     ],
 )
 def test_an_engine_that_answers_wrongly_mid_way_is_measured_as_what_it_is(
@@ -185,6 +188,7 @@ def test_an_engine_that_answers_wrongly_mid_way_is_measured_as_what_it_is(
         assert "requests.failed" in {reason["id"] for reason in step["reasons"]}
 
 
+@pytest.mark.slow
 def test_thresholds_decide_between_0_and_99(tmp_path: Path) -> None:
     plan = write_plan(
         tmp_path / "p.yaml",
@@ -201,7 +205,7 @@ def test_thresholds_decide_between_0_and_99(tmp_path: Path) -> None:
 # --- interrupted: 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_keeps_and_reports_what_it_has(tmp_path: Path, number: signal.Signals) -> None:
     plan = write_plan(tmp_path / "p.yaml", [simulated("pair", 2, 2)], load={"steps": [2, 4, 8], "hold_s": 1.5})
     with started("run", plan, "--out", tmp_path / "out") as process:
@@ -234,6 +238,7 @@ def test_an_interrupt_before_anything_was_measured_says_so(tmp_path: Path) -> No
     assert "nothing was measured" in ended.err
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_does_not_cost_the_report(tmp_path: Path) -> None:
     plan = write_plan(
         tmp_path / "p.yaml", [simulated("one", 4)], load={"steps": [2, 4], "warmup_s": 0.5, "hold_s": 1.5}
@@ -252,6 +257,7 @@ def test_a_second_interrupt_does_not_cost_the_report(tmp_path: Path) -> None:
     assert (run_folder(tmp_path / "out") / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
     plan = write_plan(
         tmp_path / "p.yaml", [simulated("one", 4)], load={"steps": [2, 4], "warmup_s": 0.5, "hold_s": 1.5}
@@ -304,17 +310,8 @@ def test_a_damaged_run_folder(tmp_path: Path, damaged_copy: Path, name: str, con
 
 
 @pytest.fixture
-def damaged_copy(tmp_path: Path, finished_run: Path) -> Path:
-    return Path(shutil.copytree(finished_run, tmp_path / "copy"))
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    load = {"steps": [4], "warmup_s": 0.5, "hold_s": 1.5}
-    plan = write_plan(folder / "p.yaml", [simulated("one", 4)], load=load)
-    assert loadstair("run", plan, "--out", folder / "out").code == 0
-    return run_folder(folder / "out")
+def damaged_copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SAMPLE, tmp_path / "copy"))
 
 
 # --- the disk: 3
@@ -332,6 +329,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_measuring(tmp_path: Path, small_disk: Path) -> None:
     load = {"steps": [4, 8, 16, 32], "warmup_s": 0.5, "hold_s": 1}
     plan = write_plan(tmp_path / "p.yaml", [simulated("one", 4)], load=load)

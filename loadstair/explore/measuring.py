@@ -12,8 +12,8 @@ from loadstair.explore.messages import FINISH, REPORT, RESET
 from loadstair.explore.options import FOUND_TEST, asked
 from loadstair.explore.reporter import Reporter
 from loadstair.explore.tally import Tally
-from loadstair.load.attempt import Tag
 from loadstair.load.gate import Gate
+from loadstair.load.tag import Tag
 from loadstair.load.user import ChatUser
 from loadstair.load.worker import WorkerLoad
 from loadstair.samples.record import Phase

@@ -5,23 +5,15 @@ from dataclasses import dataclass
 from loadstair.clock import now_ns, realtime_minus_monotonic_ns
 from loadstair.load.client import Failure
 from loadstair.load.exchange import Exchange
+from loadstair.load.tag import Tag
 from loadstair.load.timeline import NO_STREAM, StreamParser, Timeline
 from loadstair.plain import one_line
 from loadstair.plan.workload import RequestSpec
-from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
+from loadstair.samples.record import Outcome, RequestSample, StampClock
 from loadstair.units import NS_PER_MS
 
 CLOCK_STEP_NS_MIN = 5 * NS_PER_MS
 """Slewing, as NTP does it, moves both clocks alike: only a step changes their offset. The rest is reading error."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag:
-    """Which step and phase a request belongs to: fixed when it is dispatched."""
-
-    step: int
-    load: float
-    phase: Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,17 +10,16 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from loadstair.clock import Deadline, now_ns
-from loadstair.load.attempt import Tag
 from loadstair.load.config import LoadConfig
 from loadstair.load.gate import Gate
-from loadstair.load.messages import ANSWER, BATCH, COMMAND, LENGTHS, READY, Command
+from loadstair.load.messages import ANSWER, BATCH, COMMAND, FLUSH_S, LENGTHS, READY, Command
+from loadstair.load.tag import Tag
 from loadstair.load.worker import WorkerLoad
 from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
 
 logger = logging.getLogger(__name__)
 
-FLUSH_S: Final = 20.0
 SEND_TRIES: Final = 5
 SEND_RETRY_S: Final = 1.0
 

@@ -20,11 +20,10 @@ from pydantic import ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from loadstair.clock import Deadline
-from loadstair.load.commanded import FLUSH_S
 from loadstair.load.config import LoadConfig
 from loadstair.load.crew import Crew, NoAnswerError
 from loadstair.load.gate import shares
-from loadstair.load.messages import LENGTHS, Command
+from loadstair.load.messages import FLUSH_S, LENGTHS, Command
 from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
 

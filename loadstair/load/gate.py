@@ -7,7 +7,7 @@ import random
 
 from gevent.event import Event
 
-from loadstair.load.attempt import Tag
+from loadstair.load.tag import Tag
 
 
 class Gate:

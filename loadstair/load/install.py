@@ -11,9 +11,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadstair.errors import LoadError
-from loadstair.load.commanded import CommandedLoad
 from loadstair.load.config import CONFIG_VARIABLE, TOKEN_VARIABLE, LoadConfig, read_config
-from loadstair.load.controller import Controller
 from loadstair.load.user import ChatUser
 
 MASTER_SILENT_S_MAX: Final = 6
@@ -51,6 +49,8 @@ def spare_the_parser() -> None:
 def _install_controller(config: LoadConfig, environment: Environment, runner: MasterRunner, token: str) -> None:
     if environment.web_ui is None or environment.web_ui.app is None:
         raise LoadError("the controller needs Locust's web server: start the master without --headless")
+    from loadstair.load.controller import Controller
+
     controller = Controller(config, runner, token=token)
     environment.web_ui.app.before_request(controller.refuse_others)
     environment.web_ui.app.register_blueprint(controller.blueprint())
@@ -58,6 +58,8 @@ def _install_controller(config: LoadConfig, environment: Environment, runner: Ma
 
 
 def _install_worker(config: LoadConfig, environment: Environment, runner: WorkerRunner, token: str) -> None:
+    from loadstair.load.commanded import CommandedLoad  # not in a master: the openai package takes a second to import
+
     commanded = CommandedLoad(config, environment, runner, nonce=token.encode()[:64])
     ChatUser.load = commanded.load
     commanded.listen()

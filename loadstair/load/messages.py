@@ -14,6 +14,8 @@ BATCH: Final = "loadstair_batch"
 READY: Final = "loadstair_ready"
 """From a worker that obeys now. Locust itself counts a worker before its locustfile has done its part."""
 
+FLUSH_S: Final = 20.0
+"""What a worker may take to parse and send what it has."""
 
 LENGTHS: Final = ("input_tokens", "output_tokens")
 

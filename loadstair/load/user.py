@@ -1,18 +1,19 @@
 """The one Locust user class. What each request asks for is drawn from the plan's seed, never from the user."""
 
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from locust import User, task
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from loadstair.load.worker import WorkerLoad
+if TYPE_CHECKING:  # a master needs the class, and should start fast
+    from loadstair.load.worker import WorkerLoad
 
 
 class ChatUser(User):
     """Sends one request after the other, without a pause, for as long as the gate lets it."""
 
-    load: ClassVar[WorkerLoad | None] = None
+    load: "ClassVar[WorkerLoad | None]" = None
     """Of this process; set before the first user starts."""
 
     @task
@@ -27,5 +28,5 @@ class ChatUser(User):
             self.send_one(load, ordinal)
         raise StopUser
 
-    def send_one(self, load: WorkerLoad, ordinal: int) -> None:
+    def send_one(self, load: "WorkerLoad", ordinal: int) -> None:
         load.run_request(ordinal)

@@ -90,6 +90,7 @@ def arms(rng: np.random.Generator, repeats: int, drift: float) -> tuple[dict[int
     return dict(enumerate(first)), dict(enumerate(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeats", [2, 4])
 def test_ratios_between_repeats_that_drift_are_covered(repeats: int) -> None:
     """The other is 1.2 times the first in all it does; slices and requests have an autocorrelation of 0.5."""

@@ -93,6 +93,7 @@ def test_a_curve_of_another_shape_is_told_and_widens_the_intervals() -> None:
     assert _log_width(sharp.contention) > _log_width(same.contention)
 
 
+@pytest.mark.slow
 def test_noise_alone_is_rarely_taken_for_another_shape() -> None:
     assert np.mean([fitted(law(LOADS), seed=seed).misfit for seed in range(60)]) <= 0.03
 

@@ -182,6 +182,7 @@ def test_the_counters_given_with_a_step_match_the_records_given_until_then(climb
             assert settled(counters[step]) <= counters[step].started <= records[step].counters.started
 
 
+@pytest.mark.slow
 def test_records_that_came_after_a_flush_wait_for_the_next(scripted_server: str, tmp_path: Path) -> None:
     with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
         session.begin_step(step=0, load=4.0, users=4, growth_s=0.0)
@@ -204,6 +205,7 @@ def test_a_key_of_the_users_environment_is_not_sent_to_who_did_not_ask_for_it(
     assert {ledger[row["request_id"]]["authorization"] for row in climbed[0].rows()} == {"bearer none"}
 
 
+@pytest.mark.slow
 def test_a_hold_may_be_longer_than_the_lease(scripted_server: str, tmp_path: Path) -> None:
     load = Load(steps=(1.0,), warmup_s=0.2, hold_s=2.0, request_timeout_s=20.0)
     notes = Notes()
@@ -212,6 +214,7 @@ def test_a_hold_may_be_longer_than_the_lease(scripted_server: str, tmp_path: Pat
     assert drained
 
 
+@pytest.mark.slow
 def test_a_port_that_somebody_else_took_meanwhile_is_replaced(scripted_server: str, tmp_path: Path) -> None:
     with socket.socket() as somebody:
         somebody.bind(("127.0.0.1", 0))
@@ -223,6 +226,7 @@ def test_a_port_that_somebody_else_took_meanwhile_is_replaced(scripted_server: s
             assert len(session.status().workers) == 1
 
 
+@pytest.mark.slow
 def test_warm_up_goes_on_until_the_load_is_stationary_or_its_maximum_has_passed(
     scripted_server: str, tmp_path: Path
 ) -> None:
@@ -258,6 +262,7 @@ def test_without_time_to_look_warm_up_has_its_minimum_alone(scripted_server: str
     assert notes.looks == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precise", "held_s"), [(True, 0.5), (False, 1.2)])
 def test_a_hold_for_a_precision_ends_when_it_is_reached_or_with_its_maximum(
     precise: bool, held_s: float, scripted_server: str, tmp_path: Path
@@ -309,6 +314,7 @@ def test_with_fewer_users_the_others_park_after_their_request(scripted_server: s
     assert all(books.started == books.ok for books in counters.values())
 
 
+@pytest.mark.slow
 def test_a_visit_that_breaks_off_still_hands_over_its_records(scripted_server: str, tmp_path: Path) -> None:
     ticks = iter(range(4))
 

@@ -1,7 +1,8 @@
 """Request records as the load room makes them."""
 
-from loadstair.load.attempt import Attempt, Tag
+from loadstair.load.attempt import Attempt
 from loadstair.load.exchange import Exchange
+from loadstair.load.tag import Tag
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
 

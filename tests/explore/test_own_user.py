@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.explore.headless import headless, records
 from tests.simserver.engine_process import MODEL, running_engine
 
@@ -39,6 +41,7 @@ def tell(environment, **_):
 """
 
 
+@pytest.mark.slow
 def test_a_user_can_end_itself_and_skip_a_request_without_an_error(tmp_path: Path) -> None:
     locustfile = tmp_path / "own.py"
     locustfile.write_text(LOCUSTFILE)

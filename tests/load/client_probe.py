@@ -9,10 +9,11 @@ import gevent
 from locust import User  # noqa: F401  first: importing it patches the process
 
 from loadstair.clock import monotonic_ns, now_ns, realtime_minus_monotonic_ns
-from loadstair.load.attempt import Attempt, Tag, ended, sample, stream_parser
+from loadstair.load.attempt import Attempt, ended, sample, stream_parser
 from loadstair.load.client import Failure, LoadClient, request_body
 from loadstair.load.config import LoadConfig
 from loadstair.load.exchange import Exchange, body_bytes_max
+from loadstair.load.tag import Tag
 from loadstair.plan.model import Workload
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import Outcome, Phase

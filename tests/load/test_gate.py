@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadstair.load.attempt import Tag
 from loadstair.load.gate import Gate, shares
+from loadstair.load.tag import Tag
 from loadstair.samples.record import Phase
 
 TAG = Tag(step=0, load=1.0, phase=Phase.WARMUP)

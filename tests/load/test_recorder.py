@@ -2,9 +2,10 @@ import gevent
 import msgpack
 
 from loadstair.clock import Deadline, monotonic_ns, now_ns
-from loadstair.load.attempt import Attempt, Ended, Tag
+from loadstair.load.attempt import Attempt, Ended
 from loadstair.load.exchange import Exchange
 from loadstair.load.recorder import WORK_PER_SLICE, Recorder
+from loadstair.load.tag import Tag
 from loadstair.plan.workload import RequestSpec
 from loadstair.samples.record import SAMPLE_FIELDS, Phase, RequestSample
 
