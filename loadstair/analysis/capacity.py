@@ -12,9 +12,10 @@ import numpy as np
 from loadstair.analysis.bootstrap import Measured, interval, ratio
 from loadstair.analysis.curve import KNEE_GAIN_MIN, LOG2_KNEE_GAIN, curve_of
 from loadstair.analysis.estimate import Estimate, Finding, inverse, scaled
+from loadstair.analysis.piecewise import PiecewiseFit, fit_piecewise
 from loadstair.analysis.pool import LoadStep
 from loadstair.analysis.slo_capacity import slo_capacity
-from loadstair.analysis.usl import UslFit, fit_usl
+from loadstair.analysis.usl import FEW_LOADS, UslFit, fit_usl
 from loadstair.analysis.verdict import FEW_SAMPLES, REQUESTS_FAILED
 from loadstair.plan.model import Gpus
 from loadstair.samples.record import Outcome
@@ -44,6 +45,12 @@ class Capacity:
     """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN and stays there."""
     usl: UslFit | None
     """The Universal Scalability Law, which places a knee between the steps; None with too few valid loads."""
+    piecewise: PiecewiseFit | None
+    """A line with a bend does too."""
+    fit: str | None
+    """ "usl" or "piecewise": which of the two follows the steps better, told by BIC; None without either."""
+    knee: Estimate
+    """As that one has it."""
     latency_doubling_load: float | None
     """First valid step whose median e2e is above twice that of the first step."""
     failure_load: float | None
@@ -79,6 +86,8 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
     apart = rng.spawn(1)[0]
     curve = curve_of(valid, apart)
     usl = None if curve is None else fit_usl(curve)
+    piecewise = None if curve is None else fit_piecewise(curve)
+    better = min((law for law in (usl, piecewise) if law is not None), key=lambda law: law.bic, default=None)
     doubling, doubling_findings = latency_doubling_load(steps)
     recommended, recommended_findings = recommended_load(steps, doubling)
     usd_per_s = None if gpus is None or gpus.usd_per_hour is None else gpus.usd_per_hour * gpus.count / S_PER_HOUR
@@ -91,6 +100,9 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
         goodput_load=None if best is None else best.load,
         knee_load=knee,
         usl=usl,
+        piecewise=piecewise,
+        fit=None if better is None else "usl" if better is usl else "piecewise",
+        knee=Estimate.nothing(findings=(FEW_LOADS,)) if better is None else better.knee_load,
         latency_doubling_load=doubling,
         failure_load=next((step.load for step in steps if step.failed), None),
         slo_violated_load=next((step.load for step in valid if step.slo_met is False), None),

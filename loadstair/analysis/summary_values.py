@@ -15,6 +15,8 @@ from loadstair.analysis.compare import Comparison, claim
 from loadstair.analysis.energy import Energy, StepEnergy
 from loadstair.analysis.estimate import Estimate, Finding
 from loadstair.analysis.meanwhile import Meanwhile
+from loadstair.analysis.piecewise import FEW_LOADS as FEW_LOADS_TO_BEND
+from loadstair.analysis.piecewise import PiecewiseFit
 from loadstair.analysis.pool import JudgedStep, LoadStep, latency_estimates
 from loadstair.analysis.step import METRICS, VisitStep
 from loadstair.analysis.thresholds import ThresholdResult
@@ -171,7 +173,10 @@ def _capacity_values(one: Capacity) -> Values:
         "saturation_load": one.saturation_load,
         "goodput_load": one.goodput_load,
         "knee_load": one.knee_load,
+        "knee": estimate_values(one.knee),
+        "fit": one.fit,
         "usl": _usl_values(one.usl),
+        "piecewise": _piecewise_values(one.piecewise),
         "latency_doubling_load": one.latency_doubling_load,
         "failure_load": one.failure_load,
         "slo_capacity_load": one.slo_capacity_load,
@@ -198,6 +203,19 @@ def _usl_values(law: UslFit | None) -> Values:
         "peak_tokens_per_s": estimate_values(law.peak_tokens_per_s),
         "misfit": law.misfit,
         "findings": [finding_values(finding) for finding in law.findings],
+    }
+
+
+def _piecewise_values(law: PiecewiseFit | None) -> Values:
+    if law is None:
+        nothing = estimate_values(Estimate.nothing())
+        absent = dict.fromkeys(("slope_below", "slope_above", "knee_load"), nothing)
+        return {**absent, "findings": [finding_values(FEW_LOADS_TO_BEND)]}
+    return {
+        "slope_below": estimate_values(law.slope_below),
+        "slope_above": estimate_values(law.slope_above),
+        "knee_load": estimate_values(law.knee_load),
+        "findings": [],
     }
 
 

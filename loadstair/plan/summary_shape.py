@@ -89,7 +89,9 @@ TOPOLOGY: Final[Mapping[str, Shape]] = {
         **_estimates("usd_per_million_output_tokens usd_per_million_requests output_tokens_per_joule"),
         **_numbers("saturation_load goodput_load knee_load latency_doubling_load failure_load slo_capacity_load"),
         **_numbers("slo_violated_load recommended_load"),
-        "slo_capacity": ESTIMATE,
+        **_estimates("slo_capacity knee"),
+        **_others("fit"),
+        "piecewise": {**_estimates("slope_below slope_above knee_load"), **_others("findings")},
         "usl": {
             **_estimates("contention coherency knee_load peak_load peak_tokens_per_s"),
             **_others("misfit findings"),

@@ -32,9 +32,10 @@ DEFINITIONS = (
         "the last load before the gain in throughput per doubling of the load falls below 1.3: the whole interval of "
         "the gain to the next step lies below it, and the gain to no later step reaches it."
     )),
-    ("Knee and peak, fitted (USL)", (
-        "of the Universal Scalability Law, fitted to the valid steps: where the gain per doubling falls to 1.3, where "
-        "throughput is highest; told only inside the measured range. Behind a sharp bend the fitted knee lies too high."
+    ("Knee and peak, fitted", (
+        "of the Universal Scalability Law (USL), which bends slowly, and of a line with one bend, both fitted to the "
+        "valid steps: where the gain per doubling falls below 1.3, where throughput is highest; told only inside the "
+        "measured range. The one that follows the steps better (by its BIC) is named: believe its knee."
     )),
     ("Crossover", "the load between two steps at which the ratio of two topologies passes 1, with its interval."),
     ("Finishes requests sooner", (

@@ -171,10 +171,13 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
 
 def _between_steps(capacity: Mapping[str, Any], unit: str) -> list[Fact]:
     """Estimates that lie between measured steps; older summaries have none."""
-    law = capacity.get("usl") or {}
+    law, bent = capacity.get("usl") or {}, capacity.get("piecewise") or {}
+    fit = capacity.get("fit")
+    better = {"usl": "", "piecewise": ""} | ({fit: ", fits better"} if fit and bent else {})
     estimates = {
         "SLO limit reached at": capacity.get("slo_capacity"),
-        "Knee, fitted (USL)": law.get("knee_load"),
+        f"Knee, fitted (bend{better['piecewise']})": bent.get("knee_load"),
+        f"Knee, fitted (USL{better['usl']})": law.get("knee_load"),
         "Peak, fitted (USL)": law.get("peak_load"),
     }
     return [
