@@ -15,8 +15,9 @@ from loadstair.analysis.verdict import judge_step
 from loadstair.drive.staircase import StepOrder
 from loadstair.plan.model import Load, LoadShape, Plan
 from loadstair.plan.staircase import EXTRAS_PER_REFINE, Visit, planned_steps
-from loadstair.samples.frame import samples_from_tables, telemetry_from_tables
+from loadstair.samples.frame import samples_from_tables
 from loadstair.samples.look import Look
+from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.runrecord import StepRecord, StepRole, VisitRecord
 
 

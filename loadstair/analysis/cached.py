@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from loadstair.analysis.meanwhile import COUNTER_EDGE_NS, increases
+from loadstair.analysis.meanwhile import increases
 from loadstair.analysis.throughput import Window
 from loadstair.plan.model import Workload
-from loadstair.samples.frame import Samples, Telemetry
+from loadstair.samples.frame import Samples
+from loadstair.samples.readings import Telemetry
 
 TEMPLATE_TOKENS = 48
 """Of each prompt, before its salt: the begin-of-sequence mark and a chat template with its default system prompt, about
@@ -36,27 +36,18 @@ def cache_use(timed: Samples, telemetry: Telemetry, topology: str, window: Windo
     both = ~np.isnan(inputs) & ~np.isnan(cached)
     total = float(inputs[both].sum())
     counted = inputs[~np.isnan(inputs)]
-    own = _engines(telemetry, topology, window)
-    queries, hits = _grown(own, "engine.prefix.queries", window), _grown(own, "engine.prefix.hits", window)
+    queries = _grown(telemetry, topology, "engine.prefix.queries", window)
+    hits = _grown(telemetry, topology, "engine.prefix.hits", window)
     return CacheUse(
         responses_share=float(cached[both].sum()) / total if total > 0 else None,
         engines_share=hits / queries if hits is not None and queries else None,
         input_tokens=float(counted.mean()) if len(counted) else None,
-        preempted=bool(_grown(own, "engine.preemptions", window)),
+        preempted=bool(_grown(telemetry, topology, "engine.preemptions", window)),
     )
 
 
-def _engines(telemetry: Telemetry, topology: str, window: Window) -> pd.DataFrame:
-    """Their readings in and around the window."""
-    frame = telemetry.frame
-    around = (window.start_ns - COUNTER_EDGE_NS, window.end_ns + COUNTER_EDGE_NS)
-    first, last = np.searchsorted(frame["time_ns"].to_numpy(dtype=np.int64), around)
-    near = frame.iloc[first:last]
-    return near[near["source"].str.startswith(f"{topology}/")]
-
-
-def _grown(own: pd.DataFrame, series: str, window: Window) -> float | None:
-    grown = increases(own, series, window)
+def _grown(telemetry: Telemetry, topology: str, series: str, window: Window) -> float | None:
+    grown = increases(telemetry, topology, series, window)
     return sum(grown.values()) if grown else None
 
 

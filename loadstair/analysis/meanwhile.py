@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from loadstair.analysis.power import GpuPower, gpu_power
 from loadstair.analysis.throughput import Window
-from loadstair.samples.frame import Telemetry
+from loadstair.samples.readings import Telemetry
 from loadstair.units import ns_from_s
 
 COUNTER_EDGE_NS = ns_from_s(5.0)
@@ -45,72 +44,52 @@ class Meanwhile:
 
 
 def in_window(telemetry: Telemetry, topology: str, window: Window) -> Meanwhile:
-    """`topology` chooses the engines by the prefix of their source, "<topology>/"."""
-    frame = telemetry.frame
-    time_ns = frame["time_ns"].to_numpy(dtype=np.int64)
-    near = frame.iloc[
-        np.searchsorted(time_ns, window.start_ns - COUNTER_EDGE_NS) : np.searchsorted(
-            time_ns,
-            window.end_ns + COUNTER_EDGE_NS,
-            side="right",
-        )
-    ]
-    own = near[near["source"].str.startswith(f"{topology}/")]
-    inside = own[own["time_ns"].between(window.start_ns, window.end_ns, inclusive="left")]
-    around = near[near["time_ns"].between(window.start_ns, window.end_ns, inclusive="left")]
+    def means(series: str, of: str | None = topology) -> list[float]:
+        return [float(one.value.mean()) for one in telemetry.between(series, of, window.start_ns, window.end_ns)]
+
+    memory = telemetry.between("gpu.memory_used_bytes", topology, window.start_ns, window.end_ns)
     return Meanwhile(
-        requests_running=_sum(_means(inside, "engine.requests.running")),
-        requests_waiting=_sum(_means(inside, "engine.requests.waiting")),
-        kv_usage=_max(_means(inside, "engine.kv.usage")),
-        preemptions=_sum(list(increases(own, "engine.preemptions", window).values())),
-        generator_cpu_percent=_max(_means(around, "generator.cpu_percent")),
-        host_cpu_percent=_max(_means(around, "host.cpu_percent")),
-        gpu_memory_used_bytes_max=_sum(_maxima(inside, "gpu.memory_used_bytes")),
-        step_lateness=_step_lateness(own, window),
-        gpu_power=gpu_power(own, window),
+        requests_running=_sum(means("engine.requests.running")),
+        requests_waiting=_sum(means("engine.requests.waiting")),
+        kv_usage=_max(means("engine.kv.usage")),
+        preemptions=_sum(list(increases(telemetry, topology, "engine.preemptions", window).values())),
+        generator_cpu_percent=_max(means("generator.cpu_percent", None)),
+        host_cpu_percent=_max(means("host.cpu_percent", None)),
+        gpu_memory_used_bytes_max=_sum([float(one.value.max()) for one in memory]),
+        step_lateness=_step_lateness(telemetry, topology, window),
+        gpu_power=gpu_power(telemetry, topology, window),
     )
 
 
-def increases(frame: pd.DataFrame, series: str, window: Window) -> dict[str, float]:
+def increases(telemetry: Telemetry, topology: str, series: str, window: Window) -> dict[str, float]:
     """By source and labels, a counter's growth between the samples nearest to the window's ends.
 
     Sources without two samples near the ends, or whose counter was reset between them, are left out.
     """
     result: dict[str, float] = {}
-    for (source, labels), rows in frame[frame["series"] == series].groupby(["source", "labels"], sort=True):
-        times = rows["time_ns"].to_numpy(dtype=np.int64)
-        values = rows["value"].to_numpy(dtype=np.float64)
-        first = int(np.abs(times - window.start_ns).argmin())
-        last = int(np.abs(times - window.end_ns).argmin())
-        if first < last and values[last] >= values[first]:
-            result[f"{source},{labels}"] = float(values[last] - values[first])
+    around = (window.start_ns - COUNTER_EDGE_NS, window.end_ns + COUNTER_EDGE_NS + 1)
+    for one in telemetry.between(series, topology, *around):
+        first = int(np.abs(one.time_ns - window.start_ns).argmin())
+        last = int(np.abs(one.time_ns - window.end_ns).argmin())
+        if first < last and one.value[last] >= one.value[first]:
+            result[f"{one.source},{one.labels}"] = float(one.value[last] - one.value[first])
     return result
 
 
-def _step_lateness(own: pd.DataFrame, window: Window) -> StepLateness | None:
+def _step_lateness(telemetry: Telemetry, topology: str, window: Window) -> StepLateness | None:
     names = (
         "engine.sim.step_lateness.sum",
         "engine.sim.step_lateness.count",
         "engine.sim.step.sum",
         "engine.sim.step.count",
     )
-    late_sum, late_count, step_sum, step_count = (increases(own, name, window) for name in names)
+    late_sum, late_count, step_sum, step_count = (increases(telemetry, topology, name, window) for name in names)
     engines = [
         StepLateness(lateness_s=late_sum[key] / late_count[key], planned_s=step_sum[key] / step_count[key])
         for key in late_sum
         if late_count.get(key, 0) > 0 and step_count.get(key, 0) > 0 and key in step_sum
     ]
     return max(engines, key=lambda engine: engine.lateness_s, default=None)
-
-
-def _means(frame: pd.DataFrame, series: str) -> list[float]:
-    chosen = frame[frame["series"] == series]
-    return [float(value) for value in chosen.groupby(["source", "labels"], sort=True)["value"].mean()]
-
-
-def _maxima(frame: pd.DataFrame, series: str) -> list[float]:
-    chosen = frame[frame["series"] == series]
-    return [float(value) for value in chosen.groupby(["source", "labels"], sort=True)["value"].max()]
 
 
 def _sum(values: list[float]) -> float | None:

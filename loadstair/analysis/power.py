@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from loadstair.analysis.latency import FloatArray
 from loadstair.analysis.throughput import SLICES, Window
-from loadstair.units import NS_PER_S
+from loadstair.samples.readings import Readings, Telemetry
+from loadstair.units import NS_PER_S, ns_from_s
 
 POWER = "gpu.power_watts"
 GAP_S_MAX = 5.0
@@ -25,30 +25,34 @@ class GpuPower:
     not tell its power, or not often enough."""
 
 
-def gpu_power(own: pd.DataFrame, window: Window) -> tuple[GpuPower, ...]:
-    """`own`: telemetry of one topology, the window and a few seconds around it, in the order of time."""
-    rows = own[own["series"].str.startswith("gpu.")]
-    found = []
-    for (source, labels), of_one in rows.groupby(["source", "labels"], sort=True):
-        busy = of_one[of_one["series"] == "gpu.utilization"]
-        inside = busy[busy["time_ns"].between(window.start_ns, window.end_ns, inclusive="left")]
-        name = f"{str(source).rpartition('/')[2]} {labels}".strip()
-        found.append(
-            GpuPower(
-                name=name,
-                utilization=float(inside["value"].mean()) if len(inside) else None,
-                watts=_watts(of_one[of_one["series"] == POWER], window),
-            )
+def gpu_power(telemetry: Telemetry, topology: str, window: Window) -> tuple[GpuPower, ...]:
+    edge_ns = ns_from_s(GAP_S_MAX)
+    boards: dict[tuple[str, str], dict[str, Readings]] = {}
+    for series in telemetry.by_series:
+        if series.startswith("gpu."):
+            for told in telemetry.between(series, topology, window.start_ns - edge_ns, window.end_ns + edge_ns + 1):
+                boards.setdefault((told.source, told.labels), {})[series] = told
+    return tuple(
+        GpuPower(
+            name=f"{source.rpartition('/')[2]} {labels}".strip(),
+            utilization=_utilization(told.get("gpu.utilization"), window),
+            watts=_watts(told.get(POWER), window),
         )
-    return tuple(found)
+        for (source, labels), told in sorted(boards.items())
+    )
 
 
-def _watts(rows: pd.DataFrame, window: Window) -> FloatArray | None:
+def _utilization(told: Readings | None, window: Window) -> float | None:
+    inside = None if told is None else told.between(window.start_ns, window.end_ns).value
+    return None if inside is None or not len(inside) else float(inside.mean())
+
+
+def _watts(told: Readings | None, window: Window) -> FloatArray | None:
     """Trapezoids between the samples, cut at the slices' edges."""
-    if len(rows) < 2:
+    if told is None or len(told.time_ns) < 2:
         return None
-    times_s = (rows["time_ns"].to_numpy(dtype=np.int64) - window.start_ns) / NS_PER_S
-    watts = rows["value"].to_numpy(dtype=np.float64)
+    times_s = (told.time_ns - window.start_ns) / NS_PER_S
+    watts = told.value
     to_nearest_s = max(np.abs(times_s).min(), np.abs(times_s - window.duration_s).min())
     if max(to_nearest_s, np.diff(times_s).max(initial=0.0)) > GAP_S_MAX:
         return None

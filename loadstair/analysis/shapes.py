@@ -12,7 +12,8 @@ from loadstair.analysis.soak_findings import is_worse, soak_sentence
 from loadstair.analysis.spike import Spike, spike
 from loadstair.analysis.spike_findings import spike_sentence
 from loadstair.plan.model import Gpus, LoadMode, LoadShape, Plan
-from loadstair.samples.frame import Samples, Telemetry
+from loadstair.samples.frame import Samples
+from loadstair.samples.readings import Telemetry
 from loadstair.serving.catalogue import find_gpu
 
 

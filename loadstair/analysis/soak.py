@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from loadstair.analysis import latency
 from loadstair.analysis.bootstrap import enough_for
@@ -32,7 +31,8 @@ from loadstair.analysis.throughput import Window, in_flight_mean, token_rate
 from loadstair.analysis.timeline import interval_means
 from loadstair.analysis.trend import WINDOWS_MIN, Slope, pooled, slope
 from loadstair.analysis.weighted import Ordered, ordered
-from loadstair.samples.frame import IntArray, Samples, Telemetry
+from loadstair.samples.frame import IntArray, Samples
+from loadstair.samples.readings import Telemetry
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.runrecord import StepRecord, VisitRecord
 from loadstair.units import NS_PER_S
@@ -198,9 +198,8 @@ def _measure(
         ]
     )
     series["error_rate"] = _error_rate(hold, edges_ns)
-    engines = _telemetry(telemetry, visit.topology, edges_ns)
     for name, source in (("requests_waiting", "engine.requests.waiting"), ("kv_usage", "engine.kv.usage")):
-        means = interval_means(engines, source, edges_ns)
+        means = interval_means(telemetry, visit.topology, source, edges_ns)
         if means is not None:
             series[name] = means.sum(axis=0) if name == "requests_waiting" else means.max(axis=0)
     return series
@@ -233,11 +232,10 @@ def _memories(
 ) -> dict[str, tuple[Memory, ...]]:
     """By the name of its series: a device each for GPUs, all engines together for the host's."""
     edges_ns = _edges_ns(record, windows)
-    engines = _telemetry(telemetry, visit.topology, edges_ns)
     result: dict[str, tuple[Memory, ...]] = {}
-    used = interval_means(engines, "gpu.memory_used_bytes", edges_ns)
+    used = interval_means(telemetry, visit.topology, "gpu.memory_used_bytes", edges_ns)
     if used is not None:
-        told = interval_means(engines, "gpu.memory_total_bytes", edges_ns)
+        told = interval_means(telemetry, visit.topology, "gpu.memory_total_bytes", edges_ns)
         totals = (
             [gpu_memory_bytes] * len(used)
             if told is None or len(told) != len(used)
@@ -246,8 +244,10 @@ def _memories(
         result["gpu_memory_bytes"] = tuple(
             Memory(used=one, room=_room(one, total)) for one, total in zip(used, totals, strict=True)
         )
-    here = interval_means(engines, "process.memory_bytes", edges_ns)
-    resident = interval_means(engines, "engine.resident_memory_bytes", edges_ns) if here is None else here
+    here = interval_means(telemetry, visit.topology, "process.memory_bytes", edges_ns)
+    resident = (
+        interval_means(telemetry, visit.topology, "engine.resident_memory_bytes", edges_ns) if here is None else here
+    )
     if resident is not None:
         available = None if here is None else _host_available(telemetry, edges_ns)
         result["engine_memory_bytes"] = (Memory(used=resident.sum(axis=0), room=available),)
@@ -261,16 +261,8 @@ def _room(used: FloatArray, total: float | None) -> float | None:
 
 def _host_available(telemetry: Telemetry, edges_ns: IntArray) -> float | None:
     """At the end of the hold, of the machine whose processes are watched: the one that drives the run."""
-    frame = telemetry.frame
-    rows = frame[(frame["series"] == "host.memory_available_bytes") & (frame["source"] == "host")]
-    inside = rows[rows["time_ns"].between(int(edges_ns[0]), int(edges_ns[-1]), inclusive="left")]
-    return None if inside.empty else float(inside["value"].iloc[-1])
-
-
-def _telemetry(telemetry: Telemetry, topology: str, edges_ns: IntArray) -> pd.DataFrame:
-    frame = telemetry.frame
-    inside = frame[frame["time_ns"].between(int(edges_ns[0]), int(edges_ns[-1]), inclusive="left")]
-    return inside[inside["source"].str.startswith(f"{topology}/")]
+    told = telemetry.between("host.memory_available_bytes", None, int(edges_ns[0]), int(edges_ns[-1]))
+    return next((float(one.value[-1]) for one in told if one.source == "host"), None)
 
 
 def _edges_ns(record: StepRecord, windows: int) -> IntArray:

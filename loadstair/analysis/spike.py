@@ -31,7 +31,8 @@ from loadstair.analysis.spike_findings import (
 from loadstair.analysis.throughput import Window, in_flight_mean
 from loadstair.analysis.timeline import interval_means
 from loadstair.plan.model import Slo
-from loadstair.samples.frame import IntArray, Samples, Telemetry
+from loadstair.samples.frame import IntArray, Samples
+from loadstair.samples.readings import Telemetry
 from loadstair.samples.record import Outcome
 from loadstair.samples.runrecord import StepRecord, VisitRecord
 from loadstair.units import NS_PER_S
@@ -290,9 +291,7 @@ def _edges_ns(start_ns: int, end_ns: int) -> IntArray:
 
 def _waiting(topology: str, telemetry: Telemetry, edges_ns: IntArray) -> FloatArray | None:
     """Shape [intervals], summed over the engines."""
-    frame = telemetry.frame
-    inside = frame[frame["time_ns"].between(int(edges_ns[0]), int(edges_ns[-1]), inclusive="left")]
-    means = interval_means(inside[inside["source"].str.startswith(f"{topology}/")], "engine.requests.waiting", edges_ns)
+    means = interval_means(telemetry, topology, "engine.requests.waiting", edges_ns)
     return None if means is None else np.asarray(means.sum(axis=0), dtype=np.float64)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -20,9 +19,11 @@ from loadstair.analysis.throughput import (
     Window,
     completion_rate,
     in_flight_mean,
+    in_flight_over,
     token_rates,
 )
-from loadstair.samples.frame import IntArray, Samples, Telemetry
+from loadstair.samples.frame import IntArray, Samples
+from loadstair.samples.readings import Telemetry
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.runrecord import StepRecord, VisitRecord
 
@@ -141,7 +142,7 @@ def _measure_step(
         good=None if good is None else completion_rate(samples, good, window),
         in_flight_mean=in_flight_mean(samples, window),
         over_hold={
-            "requests in flight": _in_flight_over(samples, window),
+            "requests in flight": in_flight_over(samples, window),
             "tokens/s": tokens.per_slice,
             "TTFT": _ttft_over(timed, window),
         },
@@ -163,13 +164,6 @@ def _measure_step(
         cached=cache_use(timed, telemetry, visit.topology, window),
         meanwhile=in_window(telemetry, visit.topology, window),
     )
-
-
-def _in_flight_over(samples: Samples, window: Window) -> FloatArray:
-    """Mean number of requests under way in each part of the window; shape [SLICES]."""
-    edges_ns = window.start_ns + np.arange(SLICES + 1, dtype=np.int64) * (window.end_ns - window.start_ns) // SLICES
-    parts = pairwise(edges_ns)
-    return np.array([in_flight_mean(samples, Window(start_ns=int(a), end_ns=int(b))) for a, b in parts])
 
 
 def _ttft_over(timed: Samples, window: Window) -> FloatArray:

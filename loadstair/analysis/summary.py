@@ -34,7 +34,8 @@ from loadstair.analysis.timeline import Timeline, timeline
 from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
 from loadstair.plan.model import ExternalTopology, Gpus, LoadMode, LoadShape, Plan, TopologyPlan, Workload
 from loadstair.plan.threshold import parse_threshold
-from loadstair.samples.frame import Samples, Telemetry
+from loadstair.samples.frame import Samples
+from loadstair.samples.readings import Telemetry
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
 
 SUMMARY_SCHEMA = 1

@@ -130,3 +130,20 @@ def in_flight_mean(samples: Samples, window: Window) -> float:
     begun = np.clip(int_column(samples.requests, "dispatch_ns"), window.start_ns, window.end_ns)
     ended = np.clip(int_column(samples.requests, "end_ns"), window.start_ns, window.end_ns)
     return float((ended - begun).sum() / (window.end_ns - window.start_ns))
+
+
+def in_flight_over(samples: Samples, window: Window) -> FloatArray:
+    """The same in each of SLICES equal slices of the window; shape [SLICES]."""
+    edges_ns = np.linspace(0, window.end_ns - window.start_ns, SLICES + 1)
+    under_way_ns = _since(int_column(samples.requests, "dispatch_ns") - window.start_ns, edges_ns) - _since(
+        int_column(samples.requests, "end_ns") - window.start_ns, edges_ns
+    )
+    return np.asarray(np.diff(under_way_ns) / np.diff(edges_ns), dtype=np.float64)
+
+
+def _since(events_ns: IntArray, at_ns: FloatArray) -> FloatArray:
+    """Shape of `at_ns`, ascending from 0: what has passed since each event before, summed; events before 0 count from
+    0."""
+    events = np.sort(np.maximum(0, events_ns)).astype(np.float64)
+    before = np.searchsorted(events, at_ns)
+    return np.asarray(before * at_ns - np.concatenate([[0.0], np.cumsum(events)])[before], dtype=np.float64)

@@ -1,14 +1,15 @@
 """What went on over a visit, coarse enough to be drawn: users, requests under way, the engines' queues and caches."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from loadstair.samples.frame import Samples, Telemetry
+from loadstair.samples.frame import Samples
+from loadstair.samples.readings import Readings, Telemetry
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import StepRecord, VisitRecord
 from loadstair.units import NS_PER_S
@@ -70,8 +71,8 @@ def timeline(visits: tuple[VisitRecord, ...], samples: Samples, telemetry: Telem
     start_ns, end_ns = visit.steps[0].start_ns, visit.steps[-1].tail_end_ns
     if end_ns <= start_ns:
         return None
-    engines = _engines(telemetry, visit.topology, start_ns, end_ns)
-    edges_ns = _edges_ns(start_ns, end_ns, _reading_interval_ns(engines))
+    running = telemetry.between("engine.requests.running", visit.topology, start_ns, end_ns)
+    edges_ns = _edges_ns(start_ns, end_ns, _reading_interval_ns(running))
     middles_ns = (edges_ns[:-1] + edges_ns[1:]) // 2
     requests = samples.requests[samples.requests["visit"] == visit.visit]
     return Timeline(
@@ -81,28 +82,16 @@ def timeline(visits: tuple[VisitRecord, ...], samples: Samples, telemetry: Telem
         interval_s=float(edges_ns[1] - edges_ns[0]) / NS_PER_S,
         time_s=tuple(float(at - start_ns) / NS_PER_S for at in middles_ns),
         in_flight=_in_flight(requests, middles_ns),
-        requests_running=_summed(interval_means(engines, "engine.requests.running", edges_ns)),
-        requests_waiting=_summed(interval_means(engines, "engine.requests.waiting", edges_ns)),
-        kv_usage=_fullest(interval_means(engines, "engine.kv.usage", edges_ns)),
+        requests_running=_summed(interval_means(telemetry, visit.topology, "engine.requests.running", edges_ns)),
+        requests_waiting=_summed(interval_means(telemetry, visit.topology, "engine.requests.waiting", edges_ns)),
+        kv_usage=_fullest(interval_means(telemetry, visit.topology, "engine.kv.usage", edges_ns)),
         steps=tuple(_span(step, start_ns, requests) for step in visit.steps),
     )
 
 
-def _engines(telemetry: Telemetry, topology: str, start_ns: int, end_ns: int) -> pd.DataFrame:
-    frame = telemetry.frame
-    inside = frame[frame["time_ns"].between(start_ns, end_ns, inclusive="left")]
-    return inside[inside["source"].str.startswith(f"{topology}/")]
-
-
-def _reading_interval_ns(engines: pd.DataFrame) -> float:
+def _reading_interval_ns(told: Sequence[Readings]) -> float:
     """The slowest engine's median; 0 without two readings."""
-    running = engines[engines["series"] == "engine.requests.running"]
-    gaps = [
-        float(np.median(np.diff(rows["time_ns"].to_numpy(dtype=np.int64))))
-        for _, rows in running.groupby("source", sort=True)
-        if len(rows) > 1
-    ]
-    return max(gaps, default=0.0)
+    return max((float(np.median(np.diff(one.time_ns))) for one in told if len(one.time_ns) > 1), default=0.0)
 
 
 def _edges_ns(start_ns: int, end_ns: int, reading_ns: float) -> npt.NDArray[np.int64]:
@@ -120,17 +109,19 @@ def _in_flight(requests: pd.DataFrame, at_ns: npt.NDArray[np.int64]) -> Series:
     return tuple(float(count) for count in counts)
 
 
-def interval_means(engines: pd.DataFrame, series: str, edges_ns: npt.NDArray[np.int64]) -> FloatArray | None:
-    """Shape [engines, intervals], NaN where nothing was read; None where no engine tells the series."""
-    rows = engines[engines["series"] == series]
-    if rows.empty:
+def interval_means(
+    telemetry: Telemetry, topology: str, series: str, edges_ns: npt.NDArray[np.int64]
+) -> FloatArray | None:
+    """Shape [engines, intervals], NaN where nothing was read; None where no engine tells the series in that time."""
+    told = telemetry.between(series, topology, int(edges_ns[0]), int(edges_ns[-1]))
+    if not told:
         return None
     intervals = len(edges_ns) - 1
     means = []
-    for _, own in rows.groupby(["source", "labels"], sort=True):
-        place = np.searchsorted(edges_ns, own["time_ns"].to_numpy(dtype=np.int64), side="right") - 1
+    for one in told:
+        place = np.searchsorted(edges_ns, one.time_ns, side="right") - 1
         counts = np.bincount(place, minlength=intervals)
-        sums = np.bincount(place, weights=own["value"].to_numpy(dtype=np.float64), minlength=intervals)
+        sums = np.bincount(place, weights=one.value, minlength=intervals)
         means.append(np.where(counts > 0, sums / np.maximum(1, counts), np.nan))
     return np.stack(means)
 

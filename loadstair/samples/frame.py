@@ -19,7 +19,6 @@ IntArray = npt.NDArray[np.int64]
 
 LIST_COLUMNS = ("arrivals", "chunk_tokens")
 REQUEST_SCHEMA = pa.schema([field for field in SAMPLE_SCHEMA if field.name not in LIST_COLUMNS])
-TELEMETRY_COLUMNS = ("time_ns", "source", "series", "labels", "value")
 
 # Nullable on purpose: as float64 an epoch in ns is off by up to 128 ns, and None would become NaN.
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
@@ -64,13 +63,6 @@ class Samples:
         return Samples(requests=self.requests.iloc[rows].reset_index(drop=True), arrivals=self.arrivals.take(rows))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Telemetry:
-    """Long form: `time_ns`, `source`, `series`, `labels` ("k=v,k=v", "" for none), `value`; sorted by time."""
-
-    frame: pd.DataFrame
-
-
 def samples_from_tables(tables: Sequence[pa.Table]) -> Samples:
     """All rows of these tables of SAMPLE_SCHEMA, one after the other."""
     whole = [table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA) for table in tables]
@@ -85,21 +77,3 @@ def samples_of(tables: Sequence[pa.Table], gathering: Gathering) -> Samples:
     """The rows of these tables of REQUEST_SCHEMA, one after the other; their arrivals were gathered in that order."""
     table = pa.concat_tables(tables or [REQUEST_SCHEMA.empty_table()])
     return Samples(requests=table.to_pandas(types_mapper=_NULLABLE.get), arrivals=gathering.result())
-
-
-def telemetry_from_tables(tables: Sequence[pa.Table]) -> Telemetry:
-    """All rows of these tables, in the order of time; no table gives an empty frame with the same columns."""
-    if not tables:
-        return Telemetry(
-            frame=pd.DataFrame(
-                {
-                    "time_ns": pd.Series([], dtype="int64"),
-                    "source": pd.Series([], dtype="str"),
-                    "series": pd.Series([], dtype="str"),
-                    "labels": pd.Series([], dtype="str"),
-                    "value": pd.Series([], dtype="float64"),
-                },
-            ),
-        )
-    frame = pa.concat_tables([table.select(list(TELEMETRY_COLUMNS)) for table in tables]).to_pandas()
-    return Telemetry(frame=frame.sort_values("time_ns", kind="stable", ignore_index=True))

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from loadstair.analysis.summary import Summary, summarize
 from loadstair.plan.model import Plan
-from loadstair.samples.frame import Samples, Telemetry, samples_from_tables, telemetry_from_tables
+from loadstair.samples.frame import Samples, samples_from_tables
+from loadstair.samples.readings import Telemetry, telemetry_from_tables
 from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
 from loadstair.samples.runrecord import Counters, Ending, RunRecord, ServerCounters, StepRecord, VisitRecord
 from loadstair.samples.table import SAMPLE_SCHEMA, TELEMETRY_SCHEMA

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from loadstair.analysis.energy import Energy
 from loadstair.analysis.power import gpu_power
 from loadstair.analysis.summary import summary_json
 from loadstair.analysis.throughput import SLICES, Window
+from loadstair.samples.readings import Readings, Telemetry
 from loadstair.units import NS_PER_S
 from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, plan_of, simulate
 
@@ -110,16 +110,10 @@ def test_of_more_gpus_the_busy_ones_are_its_own_if_they_are_as_many() -> None:
     assert "4 GPUs were read, it has 2" in unclear.findings[0].message
 
 
-def frame_of(times_s: list[float], watts: list[float]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "time_ns": [round(at * NS_PER_S) for at in times_s],
-            "source": "tp4/gpu0",
-            "series": "gpu.power_watts",
-            "labels": "",
-            "value": watts,
-        }
-    )
+def power_told(times_s: list[float], watts: list[float]) -> Telemetry:
+    time_ns = np.array([round(at * NS_PER_S) for at in times_s])
+    told = Readings(source="tp4/gpu0", labels="", time_ns=time_ns, value=np.array(watts))
+    return Telemetry(by_series={"gpu.power_watts": (told,)})
 
 
 WINDOW = Window(start_ns=10 * NS_PER_S, end_ns=20 * NS_PER_S)
@@ -127,7 +121,7 @@ WINDOW = Window(start_ns=10 * NS_PER_S, end_ns=20 * NS_PER_S)
 
 def test_power_is_the_integral_over_the_window_of_straight_lines_between_the_samples() -> None:
     # 100 W until 14 s, up to 300 W at 16 s, 300 W from there: 4 × 100 + 2 × 200 + 4 × 300 = 2000 J in 10 s.
-    (gpu,) = gpu_power(frame_of([9, 14, 16, 21], [100, 100, 300, 300]), WINDOW)
+    (gpu,) = gpu_power(power_told([9, 14, 16, 21], [100, 100, 300, 300]), "tp4", WINDOW)
     assert gpu.watts is not None
     assert gpu.watts.shape == (SLICES,)
     assert gpu.watts.mean() == pytest.approx(200)
@@ -136,7 +130,7 @@ def test_power_is_the_integral_over_the_window_of_straight_lines_between_the_sam
 
 @pytest.mark.parametrize("times_s", [[12.0, 13.0, 14.0], [9.0, 21.0], [15.0]])
 def test_power_that_was_not_read_often_enough_is_unknown(times_s: list[float]) -> None:
-    (gpu,) = gpu_power(frame_of(times_s, [100.0] * len(times_s)), WINDOW)
+    (gpu,) = gpu_power(power_told(times_s, [100.0] * len(times_s)), "tp4", WINDOW)
     assert (gpu.name, gpu.watts) == ("gpu0", None)
 
 

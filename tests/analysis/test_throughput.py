@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.throughput import Window, completion_rate, in_flight_mean, token_rate
+from loadstair.analysis.throughput import Window, completion_rate, in_flight_mean, in_flight_over, token_rate
 from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.units import NS_PER_MS, NS_PER_S
@@ -82,3 +82,14 @@ def test_no_arrivals_are_a_rate_of_zero() -> None:
 def test_a_window_must_have_a_length() -> None:
     with pytest.raises(ValueError, match="window"):
         Window(start_ns=EPOCH_NS, end_ns=EPOCH_NS - NS_PER_MS)
+
+
+def test_requests_in_flight_are_averaged_over_each_slice_too() -> None:
+    samples = of(request(-500, [-100]), request(-500, [500]), request(250, [500]), request(900, [2000]))
+    over = in_flight_over(samples, SECOND)
+    assert len(over) == 64
+    assert over[:16] == pytest.approx(np.ones(16))
+    assert over[16:32] == pytest.approx(2 * np.ones(16))  # 250 to 500 ms
+    assert over[32:57] == pytest.approx(np.zeros(25))
+    assert over[57:] == pytest.approx([0.4, 1, 1, 1, 1, 1, 1])  # from 900 ms on
+    assert over.mean() == pytest.approx(in_flight_mean(samples, SECOND))

@@ -1,12 +1,10 @@
 import json
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
 from loadstair.analysis.summary import summary_json
 from loadstair.analysis.timeline import POINTS_MAX, Timeline, timeline
-from loadstair.samples.frame import Telemetry
 from loadstair.units import NS_PER_S
 from tests.analysis.synthetic import SyntheticRun, two_topologies
 
@@ -26,10 +24,9 @@ def every_second(source: str, series: str, value: float) -> list[Row]:
 
 
 def told(rows: list[Row], run: SyntheticRun = RUN) -> Timeline:
-    columns = ["time_ns", "source", "series", "labels", "value"]
-    frame = pd.DataFrame(rows, columns=columns).astype({"time_ns": "int64", "value": "float64"})
+    telemetry = replace(run, telemetry_rows=tuple(rows)).telemetry
     own = tuple(visit for visit in run.run.visits if visit.topology == "tp4")
-    found = timeline(own, run.samples, Telemetry(frame=frame.sort_values("time_ns", ignore_index=True)))
+    found = timeline(own, run.samples, telemetry)
     assert found is not None
     return found
 
