@@ -1,7 +1,8 @@
 """From a run's files to its summary: every number of the report, with its interval and its findings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from loadstair.analysis.compare import Comparison, Side, compare
 from loadstair.analysis.energy import Energy, energy
 from loadstair.analysis.estimate import Finding, Severity
 from loadstair.analysis.matrix_values import MatrixSummary, matrix_summary, matrix_values
+from loadstair.analysis.plausible import step_ceiling
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
 from loadstair.analysis.shape_values import soak_values, spike_values
 from loadstair.analysis.shapes import shape_advice, shape_findings, soaks_of, spikes_of
@@ -22,6 +24,7 @@ from loadstair.analysis.soak import Soak
 from loadstair.analysis.spike import RECOVERY, Spike
 from loadstair.analysis.step import measure_visit
 from loadstair.analysis.summary_values import (
+    Values,
     comparison_values,
     finding_values,
     threshold_values,
@@ -52,10 +55,15 @@ class TopologySummary:
     capacity: Capacity
     energy: Energy
     timeline: Timeline | None
+    physical_ceilings: Mapping[float, float]
+    """By load, the output tokens/s that the GPUs can do at all at what was under way; only where that is known."""
 
     @property
     def has_valid_step(self) -> bool:
         return any(step.valid for step in self.steps)
+
+    def values(self) -> Values:
+        return topology_values(self.steps, self.capacity, self.gpus, self.energy, self.physical_ceilings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +134,7 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         if plan.compare_unequal or not apart[other.name]
     )
     values = {
-        "topologies": {
-            name: topology_values(one.steps, one.capacity, one.gpus, one.energy) for name, one in topologies.items()
-        },
+        "topologies": {name: one.values() for name, one in topologies.items()},
         "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in comparisons},
         "soak": {name: soak_values(one) for name, one in soaks.items()},
         "spike": {name: spike_values(one) for name, one in spikes.items()},
@@ -184,10 +190,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "workload": workload_values(summary.workload),
         "generator": ceiling_values(summary.ceiling, {name: one.steps for name, one in summary.topologies.items()}),
         "advice": summary.advice,
-        "topologies": {
-            name: {"kind": one.kind, **topology_values(one.steps, one.capacity, one.gpus, one.energy)}
-            for name, one in summary.topologies.items()
-        },
+        "topologies": {name: {"kind": one.kind, **one.values()} for name, one in summary.topologies.items()},
         "timelines": {name: timeline_values(one.timeline) for name, one in summary.topologies.items()},
         "soak": {name: soak_values(one) for name, one in summary.soaks.items()} or None,
         "spike": {name: spike_values(one) for name, one in summary.spikes.items()} or None,
@@ -245,7 +248,18 @@ def _topology(
         capacity=capacity(() if is_spike else steps, topology.gpus, rng),
         energy=energy(steps, topology.gpus, rng),
         timeline=told,
+        physical_ceilings=_physical_ceilings(steps, topology, plan.workload),
     )
+
+
+def _physical_ceilings(steps: Sequence[LoadStep], topology: TopologyPlan, workload: Workload) -> dict[float, float]:
+    """Means over the visits that a step is pooled from."""
+    found = {step.load: [step_ceiling(one, topology, workload) for one in step.pooled] for step in steps}
+    return {
+        load: fmean(one.output_tokens_per_s for one in ceilings if one is not None)
+        for load, ceilings in found.items()
+        if ceilings and None not in ceilings
+    }
 
 
 def _arm(plan: TopologyPlan, topology: TopologySummary, run: RunRecord) -> Arm:

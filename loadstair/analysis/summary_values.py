@@ -58,10 +58,22 @@ def workload_values(workload: Workload) -> dict[str, object]:
     }
 
 
-def topology_values(steps: Sequence[LoadStep], capacity: Capacity, gpus: Gpus | None, energy: Energy) -> Values:
+def topology_values(
+    steps: Sequence[LoadStep],
+    capacity: Capacity,
+    gpus: Gpus | None,
+    energy: Energy,
+    physical_ceilings: Mapping[float, float],
+) -> Values:
     return {
         "gpus": None if gpus is None else gpus.model_dump(mode="json"),
-        "steps": [_step_values(step, energy.at(step.load)) for step in steps],
+        "steps": [
+            {
+                **_step_values(step, energy.at(step.load)),
+                "physical_ceiling_tokens_per_s": physical_ceilings.get(step.load),
+            }
+            for step in steps
+        ],
         "capacity": {
             **_capacity_values(capacity),
             "output_tokens_per_joule": estimate_values(energy.at(capacity.saturation_load).estimate()),

@@ -57,7 +57,7 @@ ESTIMATE: Final[Mapping[str, Shape]] = {**_numbers("value low high n"), "finding
 PERCENTILES: Final[Mapping[str, Shape]] = _estimates("mean p50 p90 p99")
 
 STEP: Final[Mapping[str, Shape]] = {
-    **_numbers("load in_flight_mean"),
+    **_numbers("load in_flight_mean physical_ceiling_tokens_per_s"),
     **_others("verdict reasons warnings slo_met"),
     **_estimates("output_tokens_per_s requests_per_s goodput_rps output_tokens_per_joule error_rate"),
     **dict.fromkeys(("ttft_ms", "ttft_due_ms", "itl_ms", "tpot_ms", "e2e_ms"), PERCENTILES),

@@ -4,7 +4,8 @@ The page has one `Figure` for each chart; the data block has its panels. A panel
 
 - load: `lines` of `{name, style, dashed, points: [{load, value, low, high, valid, text}]}`, `marks` (knees)
   `{style, load, value, text}`, `spans` (crossovers) `{value, low, high, text}`, `limit` `{value, text}` or null, and
-  where they are wanted `ceiling` (of the load generator) `{value, text}`, `loads` (of a panel that does not have the
+  where they are wanted `ceiling` (of the load generator) `{value, text}`, `physical` (ceilings of the GPUs) of `{style,
+  points: [[load, value]]}`, `loads` (of a panel that does not have the
   page's) and `logarithmic` (true);
 - time: `lines` of `{name, style, dashed, values, texts}` over `time_s`, with `end_s` and `steps` `{start_s,
   hold_start_s, hold_end_s, text, tip}`, and where they are wanted `rules` of `{at_s, text}` (moments) and `fitted`

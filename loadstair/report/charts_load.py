@@ -15,6 +15,7 @@ LATENCIES = (
     ("e2e", "End to end (E2E)"),
 )
 MS_PER_S = 1000.0
+PHYSICAL = "physical_ceiling_tokens_per_s"
 CEILING_REACH = 2.0
 """Times the highest value: a ceiling above that would press the lines to the ground, and is told in words."""
 
@@ -37,10 +38,20 @@ def answer_figure(summary: Values) -> Figure:
     throughput["marks"] = _knees(summary)
     throughput["spans"] = _crossovers(summary, unit)
     throughput["ceiling"], ceiling_note = _ceiling(summary, throughput, "ceiling_tokens_per_s")
+    throughput["physical"] = _physical(summary)
     return Figure(
         id="answer",
         title=f"Throughput and time to first token against {unit}",
-        note=f"{_BANDS}{_about_invalid(summary)}{_about_marks(throughput)}{_WHY_P50 if short else ''}{ceiling_note}",
+        note="".join(
+            [
+                _BANDS,
+                _about_invalid(summary),
+                _about_marks(throughput),
+                _about_physical(summary),
+                _WHY_P50 if short else "",
+                ceiling_note,
+            ]
+        ),
         keys=topology_keys(summary),
         columns=1,
         panel_height=270,
@@ -100,6 +111,33 @@ def _ceiling(summary: Values, panel: Panel, key: str) -> tuple[dict[str, Any] | 
     if value <= CEILING_REACH * max(_values(panel), default=0.0):
         return {"value": value, "text": text}, ""
     return None, f" The {text} lies far above."
+
+
+def _physical(summary: Values) -> list[dict[str, Any]]:
+    """What each topology's GPUs can do at all; it takes part in no axis, so much of it may lie above the panel."""
+    return [
+        {"style": index % STYLES, "points": points}
+        for index, topology in enumerate(summary["topologies"].values())
+        if (points := [[step["load"], value] for step in topology["steps"] if (value := _physical_ceiling(step))])
+    ]
+
+
+def _physical_ceiling(step: Values) -> float | None:
+    found: float | None = step.get(PHYSICAL)  # not in an older summary
+    return found
+
+
+def _about_physical(summary: Values) -> str:
+    shares = [
+        step["output_tokens_per_s"]["value"] / ceiling
+        for topology in summary["topologies"].values()
+        for step in topology["steps"]
+        if (ceiling := _physical_ceiling(step)) and step["output_tokens_per_s"]["value"] is not None
+    ]
+    if not shares:
+        return ""
+    low, high = view.percent(min(shares)), view.percent(max(shares))
+    return f" Dotted: what the GPUs' data sheets allow at most; {low} to {high} of it was measured."
 
 
 def _values(panel: Panel) -> list[float]:

@@ -25,6 +25,10 @@ DEFINITIONS = (
         "calibrate` on this machine, times the workers of the run (at most the cores). Of a step beyond it nobody has "
         "checked the times; it stays valid."
     )),
+    ("Physical ceiling", (
+        "what the GPUs could do at most by their data sheets: memory bandwidth for weights and keys and values, "
+        "arithmetic for the prompts, nothing lost, at the requests that were under way. What is above it is wrong."
+    )),
     ("Hold window", "the measured part of a step, after its warm-up; latency is that of requests dispatched in it."),
     ("Valid", "the step may be used; an invalid one is shown hollow, with its reasons, and enters no other number."),
     ("[low, high]", "95 % interval. A difference is claimed only where the interval of the ratio excludes 1."),

@@ -9,6 +9,7 @@ import pytest
 from loadstair.analysis.estimate import Finding, Severity
 from loadstair.analysis.plausible import StepCeiling, judge_plausible, step_ceiling
 from loadstair.analysis.step import VisitStep, measure_visit
+from loadstair.analysis.summary import summary_json
 from loadstair.plan.model import Plan
 from loadstair.samples.record import RequestSample
 from tests.analysis.synthetic import Server, SyntheticRun, plan_of, simulate
@@ -145,3 +146,11 @@ def test_prompts_that_must_be_computed_lower_the_ceiling_and_cached_ones_do_not(
     assert salted is not None
     assert unsalted is not None
     assert salted.output_tokens_per_s < unsalted.output_tokens_per_s
+
+
+def test_the_ceiling_stands_in_the_summary_beside_what_was_measured() -> None:
+    run = run_at("meta-llama/Llama-3.1-8B-Instruct", 80)
+    found = ceiling(run)
+    assert found is not None
+    (step,) = summary_json(run.summary())["topologies"]["one"]["steps"]
+    assert step["physical_ceiling_tokens_per_s"] == pytest.approx(found.output_tokens_per_s)

@@ -29,6 +29,18 @@ def test_the_answer_has_a_line_for_each_topology_and_tells_invalid_steps() -> No
     assert ttft["limit"]["value"] == 150
 
 
+def test_what_the_gpus_can_do_at_most_is_drawn_where_it_is_known_and_told_as_a_share() -> None:
+    summary = mixed_summary()
+    for step, ceiling in zip(summary["topologies"]["tp4"]["steps"], (2_000.0, 8_000.0, None), strict=True):
+        step["physical_ceiling_tokens_per_s"] = ceiling
+        step["output_tokens_per_s"]["value"] = 1_000.0
+    for step in summary["topologies"]["tp2x2"]["steps"]:
+        del step["physical_ceiling_tokens_per_s"]  # as a summary that was made before there was one
+    figure = answer_figure(summary)
+    assert figure.panels[0]["physical"] == [{"style": 0, "points": [[4, 2_000.0], [16, 8_000.0]]}]
+    assert "12.5 % to 50.0 % of it was measured" in figure.note
+
+
 def test_a_p50_stands_beside_the_p99_of_the_topology_that_lacks_one_and_the_note_says_why() -> None:
     summary = mixed_summary()
     summary["topologies"]["tp4"]["steps"][0]["ttft_ms"]["p99"] = UNKNOWN
