@@ -53,8 +53,6 @@ class Capacity:
     """As that one has it."""
     latency_doubling_load: float | None
     """First valid step whose median e2e is above twice that of the first step."""
-    failure_load: float | None
-    """First step, valid or not, with a failed request."""
     slo_violated_load: float | None
     """First valid step that is known to violate a limit of the SLO."""
     slo_capacity_load: float | None
@@ -104,7 +102,6 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
         fit=None if better is None else "usl" if better is usl else "piecewise",
         knee=Estimate.nothing(findings=(FEW_LOADS,)) if better is None else better.knee_load,
         latency_doubling_load=doubling,
-        failure_load=next((step.load for step in steps if step.failed), None),
         slo_violated_load=next((step.load for step in valid if step.slo_met is False), None),
         slo_capacity_load=_last_of_first(steps, lambda step: step.slo_met is True),
         slo_capacity=slo_capacity(steps, apart),

@@ -12,8 +12,8 @@ import numpy as np
 
 from loadstair.analysis.bootstrap import DRAWS, Measured, between_draws, measured, ratio
 from loadstair.analysis.estimate import Estimate, Finding, Severity
+from loadstair.analysis.failures import MS_PER_S, Failure, failures
 from loadstair.analysis.latency import FloatArray
-from loadstair.analysis.matrix_failures import MS_PER_S, Failure, failures
 from loadstair.analysis.pool import JudgedStep
 from loadstair.plan.matrix import baseline_label
 from loadstair.plan.model import Matrix, MatrixTest

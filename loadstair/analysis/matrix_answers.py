@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadstair.analysis.bootstrap import ratio
+from loadstair.analysis.failures import FailureKind
 from loadstair.analysis.matrix import MatrixResult, Status, TestResult
-from loadstair.analysis.matrix_failures import FailureKind
 from loadstair.plan.model import Lengths, Matrix
 
 SATURATED_SHARE = 0.9

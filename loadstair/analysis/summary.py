@@ -14,6 +14,7 @@ from loadstair.analysis.ceiling import Ceiling, ceiling_values, judge_against, r
 from loadstair.analysis.compare import Comparison, Side, compare
 from loadstair.analysis.energy import Energy, energy
 from loadstair.analysis.estimate import Finding, Severity
+from loadstair.analysis.failures import FailurePoint, failure_point
 from loadstair.analysis.matrix_values import MatrixSummary, matrix_summary, matrix_values
 from loadstair.analysis.plausible import step_ceiling
 from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
@@ -57,13 +58,14 @@ class TopologySummary:
     timeline: Timeline | None
     physical_ceilings: Mapping[float, float]
     """By load, the output tokens/s that the GPUs can do at all at what was under way; only where that is known."""
+    failure: FailurePoint | None
 
     @property
     def has_valid_step(self) -> bool:
         return any(step.valid for step in self.steps)
 
     def values(self) -> Values:
-        return topology_values(self.steps, self.capacity, self.gpus, self.energy, self.physical_ceilings)
+        return topology_values(self.steps, self.capacity, self.gpus, self.energy, self.physical_ceilings, self.failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,9 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
             topology,
             judged[topology.name] if plan.matrix is None else [],  # bursts are no steps of a staircase
             plan,
-            _timeline(run, topology.name, samples, telemetry),
+            run,
+            samples,
+            telemetry,
             rng,
         )
         for topology in plan.topologies
@@ -230,7 +234,9 @@ def _topology(
     topology: TopologyPlan,
     judged: list[JudgedStep],
     plan: Plan,
-    told: Timeline | None,
+    run: RunRecord,
+    samples: Samples,
+    telemetry: Telemetry,
     rng: np.random.Generator,
 ) -> TopologySummary:
     is_spike = plan.load.shape is LoadShape.SPIKE
@@ -247,8 +253,9 @@ def _topology(
         steps=steps,
         capacity=capacity(() if is_spike else steps, topology.gpus, rng),
         energy=energy(steps, topology.gpus, rng),
-        timeline=told,
+        timeline=_timeline(run, topology.name, samples, telemetry),
         physical_ceilings=_physical_ceilings(steps, topology, plan.workload),
+        failure=None if is_spike else failure_point(steps, samples, run),
     )
 
 

@@ -14,6 +14,7 @@ from loadstair.analysis.capacity import Capacity
 from loadstair.analysis.compare import Comparison, claim
 from loadstair.analysis.energy import Energy, StepEnergy
 from loadstair.analysis.estimate import Estimate, Finding
+from loadstair.analysis.failures import FailurePoint
 from loadstair.analysis.meanwhile import Meanwhile
 from loadstair.analysis.piecewise import FEW_LOADS as FEW_LOADS_TO_BEND
 from loadstair.analysis.piecewise import PiecewiseFit
@@ -64,6 +65,7 @@ def topology_values(
     gpus: Gpus | None,
     energy: Energy,
     physical_ceilings: Mapping[float, float],
+    failure: FailurePoint | None,
 ) -> Values:
     return {
         "gpus": None if gpus is None else gpus.model_dump(mode="json"),
@@ -76,6 +78,9 @@ def topology_values(
         ],
         "capacity": {
             **_capacity_values(capacity),
+            "failure_load": None if failure is None else failure.load,
+            "failure_kind": None if failure is None else str(failure.kind),
+            "failure_message": None if failure is None else failure.message,
             "output_tokens_per_joule": estimate_values(energy.at(capacity.saturation_load).estimate()),
             "findings": [finding_values(finding) for finding in (*capacity.findings, *energy.findings)],
         },
@@ -190,7 +195,6 @@ def _capacity_values(one: Capacity) -> Values:
         "usl": _usl_values(one.usl),
         "piecewise": _piecewise_values(one.piecewise),
         "latency_doubling_load": one.latency_doubling_load,
-        "failure_load": one.failure_load,
         "slo_capacity_load": one.slo_capacity_load,
         "slo_capacity": estimate_values(one.slo_capacity),
         "slo_violated_load": one.slo_violated_load,

@@ -90,7 +90,7 @@ TOPOLOGY: Final[Mapping[str, Shape]] = {
         **_numbers("saturation_load goodput_load knee_load latency_doubling_load failure_load slo_capacity_load"),
         **_numbers("slo_violated_load recommended_load"),
         **_estimates("slo_capacity knee"),
-        **_others("fit"),
+        **_others("fit failure_kind failure_message"),
         "piecewise": {**_estimates("slope_below slope_above knee_load"), **_others("findings")},
         "usl": {
             **_estimates("contention coherency knee_load peak_load peak_tokens_per_s"),

@@ -153,7 +153,7 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         *_between_steps(capacity, unit),
         Fact(name="Knee", value=at("knee_load")),
         Fact(name="Latency doubles at", value=at("latency_doubling_load")),
-        Fact(name="First failure at", value=at("failure_load")),
+        _failure(capacity, at("failure_load")),
         fact("Output tokens/s per GPU", "output_tokens_per_s_per_gpu"),
         fact("USD per 1M output tokens", "usd_per_million_output_tokens"),
         fact("USD per 1M requests", "usd_per_million_requests"),
@@ -167,6 +167,11 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         facts=known,
         notes=tuple(finding["message"] for finding in capacity["findings"]),
     )
+
+
+def _failure(capacity: Mapping[str, Any], load: str) -> Fact:
+    kind = capacity.get("failure_kind")  # not in an older summary
+    return Fact(name="First failure at", value=load, interval=f"({kind.replace('_', ' ')})" if kind else "")
 
 
 def _between_steps(capacity: Mapping[str, Any], unit: str) -> list[Fact]:

@@ -83,9 +83,10 @@ def test_the_failure_point_is_the_first_step_with_a_failed_request_and_is_not_re
         lambda row: failed(row) if row.load == 16 and row.index == 1 and not row.repeat else row
     )
     run = run.recounted().with_visits(lambda visit: replace(visit, server_after=None))
-    found = capacity_of(run)
-    assert found.failure_load == 16
-    assert found.recommended_load == 8
+    failure = run.summary().topologies["tp4"].failure
+    assert failure is not None
+    assert (failure.load, failure.kind, failure.message) == (16, "server_error", "503 Service Unavailable")
+    assert capacity_of(run).recommended_load == 8
 
 
 def test_a_load_above_one_that_missed_the_slo_is_not_recommended() -> None:

@@ -1,4 +1,4 @@
-"""What went wrong in a matrix test, sorted as classical plans sort it: out of memory, timeout, server error."""
+"""What went wrong in a step or a matrix test, sorted as classical plans do: out of memory, timeout, server error."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from loadstair.analysis.latency import e2e_ms
-from loadstair.analysis.pool import JudgedStep
+from loadstair.analysis.pool import JudgedStep, LoadStep
 from loadstair.samples.frame import Samples
 from loadstair.samples.record import Outcome
 from loadstair.samples.runrecord import Ending, RunRecord
@@ -37,33 +37,66 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePoint:
+    """The first load of a staircase at which a request failed, or the topology died."""
+
+    load: float
+    kind: FailureKind
+    """Of what happened most often there; out of memory, wherever that was said."""
+    message: str
+    """In the server's words, as far as there are any."""
+
+
+def failure_point(steps: Sequence[LoadStep], samples: Samples, run: RunRecord) -> FailurePoint | None:
+    """`steps` of one topology in the order of their load; `samples` of the whole run. None where nothing failed."""
+    for step in steps:
+        died = any(_died(visit, run) for visit in step.visits)
+        if not (step.failed or died):
+            continue
+        found = failures(step.visits, samples, run, latency_s_max=None)
+        worst = max(found, key=lambda one: (one.kind is FailureKind.OUT_OF_MEMORY, one.requests))
+        return FailurePoint(load=step.load, kind=worst.kind, message=worst.message)
+    return None
+
+
 def failures(
-    bursts: Sequence[JudgedStep], samples: Samples, run: RunRecord, latency_s_max: float
+    bursts: Sequence[JudgedStep], samples: Samples, run: RunRecord, latency_s_max: float | None
 ) -> tuple[Failure, ...]:
-    """Of all bursts of one test, valid or not: a request that failed has failed. `samples` of the whole run."""
+    """Of all these steps, valid or not: a request that failed has failed. `samples` of the whole run.
+
+    With `latency_s_max`, as a matrix has it, an answer that took longer has failed too, and so has one that was not
+    waited for to its end; in a staircase that one was merely cut off.
+    """
     found: Counter[tuple[FailureKind, str]] = Counter()
     for burst in bursts:
-        found += _of_burst(burst, samples, run, latency_s_max)
+        found += _of_step(burst, samples, run, latency_s_max)
     return tuple(Failure(kind=kind, requests=count, message=message) for (kind, message), count in found.items())
 
 
-def _of_burst(
-    burst: JudgedStep, samples: Samples, run: RunRecord, latency_s_max: float
+def _died(judged: JudgedStep, run: RunRecord) -> bool:
+    """Whether the run ended because the topology died in this step."""
+    return run.ending is Ending.TOPOLOGY_FAILED and not judged.step.record.tail_complete
+
+
+def _of_step(
+    judged: JudgedStep, samples: Samples, run: RunRecord, latency_s_max: float | None
 ) -> Counter[tuple[FailureKind, str]]:
-    record = burst.step.record
     requests = samples.requests
-    own = requests[((requests["visit"] == burst.step.visit.visit) & (requests["step"] == record.step)).fillna(False)]
+    step = judged.step
+    own = requests[((requests["visit"] == step.visit.visit) & (requests["step"] == step.record.step)).fillna(False)]
+    died = _died(judged, run)
+    if latency_s_max is None and not died:
+        own = own[own["outcome"] != Outcome.KILLED]
     ok = own["outcome"] == Outcome.OK
     found: Counter[tuple[FailureKind, str]] = Counter()
-    died = run.ending is Ending.TOPOLOGY_FAILED and not record.tail_complete
     for outcome, status, error in own.loc[~ok, ["outcome", "status", "error"]].itertuples(index=False, name=None):
         text = error if isinstance(error, str) else None
         code = int(status) if isinstance(status, int | np.integer) else None
         found[_of_request(Outcome(outcome), code, text, run.ending_message if died else None)] += 1
     if died and ok.all():
         found[_of_request(Outcome.KILLED, None, None, run.ending_message)] += 0
-    slow = int((e2e_ms(own[ok]) >= latency_s_max * MS_PER_S).sum())
-    if slow:
+    if latency_s_max is not None and (slow := int((e2e_ms(own[ok]) >= latency_s_max * MS_PER_S).sum())):
         found[FailureKind.TIMEOUT, f"answered after {latency_s_max:g} s or more"] += slow
     return found
 
