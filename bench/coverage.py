@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal, special
 
-from loadstair.analysis.bootstrap import Measured, blocked, distribution, rate_measured
-from loadstair.analysis.throughput import SLICES, SlicedRate
+from loadstair.analysis.statistics.bootstrap import Measured, blocked, distribution, rate_measured
+from loadstair.analysis.step.throughput import SLICES, SlicedRate
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from loadstair import clock
-from loadstair.analysis.stationary import warmed_up
+from loadstair.analysis.step.stationary import warmed_up
 from loadstair.drive.crew import worker_count
 from loadstair.drive.matrix import run_tests
 from loadstair.drive.session import LoadSession, VisitLoad

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from loadstair.analysis.onward import stop_reason, worth_repeating
-from loadstair.analysis.placement import bisect_load, refine_load
-from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
-from loadstair.analysis.precision import precise_enough, rates
-from loadstair.analysis.slo import request_limits
-from loadstair.analysis.step import measure_visit
-from loadstair.analysis.verdict import judge_step
+from loadstair.analysis.staircase.onward import stop_reason, worth_repeating
+from loadstair.analysis.staircase.placement import bisect_load, refine_load
+from loadstair.analysis.step.measure import measure_visit
+from loadstair.analysis.step.pool import JudgedStep, LoadStep, pool_load
+from loadstair.analysis.step.precision import precise_enough, rates
+from loadstair.analysis.step.slo import request_limits
+from loadstair.analysis.step.verdict import judge_step
 from loadstair.drive.staircase import StepOrder
 from loadstair.plan.model import Load, LoadShape, Plan
 from loadstair.plan.staircase import EXTRAS_PER_REFINE, Visit, planned_steps

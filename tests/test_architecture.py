@@ -163,3 +163,10 @@ def test_what_is_installed_is_what_is_in_the_tree() -> None:
     folders = {path.parent for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     in_tree = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert listed == in_tree | {"loadstair.locustfiles"}
+
+
+@pytest.mark.parametrize(("room", "beside"), [("statistics", "step"), ("step", "statistics")])
+def test_the_statistics_and_a_step_know_nothing_of_what_stands_on_them(room: str, beside: str) -> None:
+    for path in (PACKAGE / "analysis" / room).rglob("*.py"):
+        named = {name.split(".")[2] for name in imports(path) if name.startswith("loadstair.analysis.")}
+        assert named <= {room, beside}, f"{relative(path)} imports {named}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from loadstair.analysis.capacity import Capacity
-from loadstair.analysis.compare import Comparison, StepComparison, claim
-from loadstair.analysis.estimate import Estimate, inverse
+from loadstair.analysis.comparison.compare import Comparison, StepComparison, claim
+from loadstair.analysis.staircase.capacity import Capacity
+from loadstair.analysis.statistics.estimate import Estimate, inverse
 from loadstair.plan.model import LoadMode
 
 

@@ -2,8 +2,8 @@
 
 from statistics import fmean
 
-from loadstair.analysis.matrix_values import matrix_records
-from loadstair.analysis.pool import LoadStep
+from loadstair.analysis.matrix.values import matrix_records
+from loadstair.analysis.step.pool import LoadStep
 from loadstair.analysis.summary import Summary
 from loadstair.plan.model import LoadMode
 

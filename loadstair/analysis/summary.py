@@ -7,23 +7,25 @@ from statistics import fmean
 import numpy as np
 
 from loadstair.analysis.advice import advice
-from loadstair.analysis.alike import differences, unequal
-from loadstair.analysis.arm import Arm
-from loadstair.analysis.capacity import Capacity, capacity
-from loadstair.analysis.ceiling import Ceiling, ceiling_values, judge_against, run_ceiling, run_findings
-from loadstair.analysis.compare import Comparison, Side, compare
-from loadstair.analysis.energy import Energy, energy
-from loadstair.analysis.estimate import Finding, Severity
-from loadstair.analysis.failures import FailurePoint, failure_point
-from loadstair.analysis.matrix_values import MatrixSummary, matrix_summary, matrix_values
-from loadstair.analysis.plausible import step_ceiling
-from loadstair.analysis.pool import JudgedStep, LoadStep, pool_load
-from loadstair.analysis.shape_values import soak_values, spike_values
-from loadstair.analysis.shapes import shape_advice, shape_findings, soaks_of, spikes_of
-from loadstair.analysis.slo import RequestLimits, request_limits
-from loadstair.analysis.soak import Soak
-from loadstair.analysis.spike import RECOVERY, Spike
-from loadstair.analysis.step import measure_visit
+from loadstair.analysis.comparison.alike import differences, unequal
+from loadstair.analysis.comparison.arm import Arm
+from loadstair.analysis.comparison.compare import Comparison, Side, compare
+from loadstair.analysis.matrix.values import MatrixSummary, matrix_summary, matrix_values
+from loadstair.analysis.shape.parts import shape_advice, shape_findings, soaks_of, spikes_of
+from loadstair.analysis.shape.soak import Soak
+from loadstair.analysis.shape.spike import RECOVERY, Spike
+from loadstair.analysis.shape.values import soak_values, spike_values
+from loadstair.analysis.staircase.capacity import Capacity, capacity
+from loadstair.analysis.staircase.energy import Energy, energy
+from loadstair.analysis.staircase.failures import FailurePoint, failure_point
+from loadstair.analysis.staircase.timeline import Timeline, timeline
+from loadstair.analysis.statistics.estimate import Finding, Severity
+from loadstair.analysis.step.ceiling import Ceiling, ceiling_values, judge_against, run_ceiling, run_findings
+from loadstair.analysis.step.measure import measure_visit
+from loadstair.analysis.step.plausible import step_ceiling
+from loadstair.analysis.step.pool import JudgedStep, LoadStep, pool_load
+from loadstair.analysis.step.slo import RequestLimits, request_limits
+from loadstair.analysis.step.verdict import judge_plan, judge_step, judge_visit, unchecked_books
 from loadstair.analysis.summary_values import (
     Values,
     comparison_values,
@@ -34,8 +36,6 @@ from loadstair.analysis.summary_values import (
     workload_values,
 )
 from loadstair.analysis.thresholds import ThresholdResult, judge_threshold
-from loadstair.analysis.timeline import Timeline, timeline
-from loadstair.analysis.verdict import judge_plan, judge_step, judge_visit, unchecked_books
 from loadstair.plan.model import ExternalTopology, Gpus, LoadMode, LoadShape, Plan, TopologyPlan, Workload
 from loadstair.plan.threshold import parse_threshold
 from loadstair.samples.frame import Samples

@@ -10,19 +10,19 @@ from statistics import fmean
 
 import numpy as np
 
-from loadstair.analysis.capacity import Capacity
-from loadstair.analysis.compare import Comparison, claim
-from loadstair.analysis.energy import Energy, StepEnergy
-from loadstair.analysis.estimate import Estimate, Finding
-from loadstair.analysis.failures import FailurePoint
-from loadstair.analysis.meanwhile import Meanwhile
-from loadstair.analysis.piecewise import FEW_LOADS as FEW_LOADS_TO_BEND
-from loadstair.analysis.piecewise import PiecewiseFit
-from loadstair.analysis.pool import JudgedStep, LoadStep, latency_estimates
-from loadstair.analysis.step import METRICS, VisitStep
+from loadstair.analysis.comparison.compare import Comparison, claim
+from loadstair.analysis.staircase.capacity import Capacity
+from loadstair.analysis.staircase.energy import Energy, StepEnergy
+from loadstair.analysis.staircase.failures import FailurePoint
+from loadstair.analysis.staircase.piecewise import FEW_LOADS as FEW_LOADS_TO_BEND
+from loadstair.analysis.staircase.piecewise import PiecewiseFit
+from loadstair.analysis.staircase.timeline import Timeline
+from loadstair.analysis.staircase.usl import FEW_LOADS, UslFit
+from loadstair.analysis.statistics.estimate import Estimate, Finding
+from loadstair.analysis.step.meanwhile import Meanwhile
+from loadstair.analysis.step.measure import METRICS, VisitStep
+from loadstair.analysis.step.pool import JudgedStep, LoadStep, latency_estimates
 from loadstair.analysis.thresholds import ThresholdResult
-from loadstair.analysis.timeline import Timeline
-from loadstair.analysis.usl import FEW_LOADS, UslFit
 from loadstair.plan.model import Gpus, Workload
 from loadstair.units import NS_PER_MS
 

@@ -1,4 +1,4 @@
-"""Latencies of one record. The same definitions as those of whole tables in `loadstair.analysis.latency`."""
+"""Latencies of one record. The same definitions as those of whole tables in `loadstair.analysis.step.latency`."""
 
 from itertools import pairwise
 

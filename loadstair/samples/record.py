@@ -1,7 +1,7 @@
 """One row per request sent: what the load room writes and the analysis reads.
 
 All times are CLOCK_REALTIME ns since the epoch. What was not observed is None, never 0.
-Definitions of TTFT, ITL, TPOT: `loadstair.analysis.latency` and docs/glossary.md.
+Definitions of TTFT, ITL, TPOT: `loadstair.analysis.step.latency` and docs/glossary.md.
 """
 
 from collections.abc import Sequence

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from loadstair.analysis.alike import differences, unequal
-from loadstair.analysis.arm import Arm, Difference
-from loadstair.analysis.settings import command_flags, engine_settings
+from loadstair.analysis.comparison.alike import differences, unequal
+from loadstair.analysis.comparison.arm import Arm, Difference
+from loadstair.analysis.comparison.settings import command_flags, engine_settings
 from loadstair.plan.model import Plan
 from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, plan_of, simulate
 

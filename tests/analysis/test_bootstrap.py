@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from loadstair.analysis.bootstrap import (
+from loadstair.analysis.statistics.bootstrap import (
     Blocked,
     batch_means_draws,
     between_draws,
@@ -21,7 +21,7 @@ from loadstair.analysis.bootstrap import (
     ratio,
     student_draws,
 )
-from loadstair.analysis.throughput import SLICES, SlicedRate
+from loadstair.analysis.step.throughput import SLICES, SlicedRate
 
 TRIALS = 300
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadstair.analysis.capacity import Capacity
+from loadstair.analysis.staircase.capacity import Capacity
 from loadstair.samples.record import Outcome
 from tests.analysis.synthetic import TP4, Server, SyntheticRun, failed, plan_of, simulate, true_throughput
 

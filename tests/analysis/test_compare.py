@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from loadstair.analysis.advice import advice
-from loadstair.analysis.bootstrap import Measured, Ratio, rate_measured, ratio
-from loadstair.analysis.compare import Side, claim, compare, crossover
-from loadstair.analysis.estimate import Estimate
-from loadstair.analysis.throughput import SLICES, SlicedRate
+from loadstair.analysis.comparison.compare import Side, claim, compare, crossover
+from loadstair.analysis.statistics.bootstrap import Measured, Ratio, rate_measured, ratio
+from loadstair.analysis.statistics.estimate import Estimate
+from loadstair.analysis.step.throughput import SLICES, SlicedRate
 from loadstair.plan.model import LoadMode
 from tests.analysis.synthetic import TP2X2, TP4, failed, plan_of, simulate, true_throughput, two_topologies
 

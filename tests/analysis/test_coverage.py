@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loadstair.analysis.bootstrap import distribution, rate_measured, ratio
-from loadstair.analysis.throughput import SLICES, SlicedRate
+from loadstair.analysis.statistics.bootstrap import distribution, rate_measured, ratio
+from loadstair.analysis.step.throughput import SLICES, SlicedRate
 from tests.analysis.test_bootstrap import autoregressive, coverage, requests_of
 
 TRIALS = 200

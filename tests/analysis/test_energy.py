@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.energy import Energy
-from loadstair.analysis.power import gpu_power
+from loadstair.analysis.staircase.energy import Energy
+from loadstair.analysis.step.power import gpu_power
+from loadstair.analysis.step.throughput import SLICES, Window
 from loadstair.analysis.summary import summary_json
-from loadstair.analysis.throughput import SLICES, Window
 from loadstair.samples.readings import Readings, Telemetry
 from loadstair.units import NS_PER_S
 from tests.analysis.synthetic import TP2X2, TP4, SyntheticRun, plan_of, simulate

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadstair.analysis.failures import FailureKind, FailurePoint
+from loadstair.analysis.staircase.failures import FailureKind, FailurePoint
 from loadstair.analysis.summary import summary_json
 from loadstair.samples.record import Outcome, RequestSample
 from loadstair.samples.runrecord import Ending

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from loadstair.analysis import gaps
-from loadstair.analysis.bootstrap import Blocked, distribution
-from loadstair.analysis.gaps import RELATIVE_ERROR, gaps_ms, histogram_ms, itl_blocked
-from loadstair.analysis.slo import QUANTILES
+from loadstair.analysis.statistics.bootstrap import Blocked, distribution
+from loadstair.analysis.step import gaps
+from loadstair.analysis.step.gaps import RELATIVE_ERROR, gaps_ms, histogram_ms, itl_blocked
+from loadstair.analysis.step.slo import QUANTILES
 from loadstair.samples.arrivals import Arrivals, Gathering
 from loadstair.samples.frame import Samples, samples_from_tables
 from tests.analysis.synthetic import EPOCH_NS, TP4, plan_of, simulate, table_of

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis import latency
+from loadstair.analysis.step import latency
 from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.record import Outcome, Phase, RequestSample
 from loadstair.units import NS_PER_MS

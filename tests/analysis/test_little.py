@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.latency import latency_rows
-from loadstair.analysis.little import Flow, expected_in_flight, flow, server_in_flight_max, violation
-from loadstair.analysis.throughput import Window
+from loadstair.analysis.step.latency import latency_rows
+from loadstair.analysis.step.little import Flow, expected_in_flight, flow, server_in_flight_max, violation
+from loadstair.analysis.step.throughput import Window
 from loadstair.samples.frame import samples_from_tables
 from loadstair.samples.record import Outcome, Phase, RequestSample
 from tests.analysis.synthetic import TP4, SyntheticRun, failed, plan_of, simulate, table_of

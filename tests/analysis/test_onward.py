@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.estimate import Finding
-from loadstair.analysis.onward import stop_reason, worth_repeating
-from loadstair.analysis.pool import JudgedStep, LoadStep
+from loadstair.analysis.staircase.onward import stop_reason, worth_repeating
+from loadstair.analysis.statistics.estimate import Finding
+from loadstair.analysis.step.pool import JudgedStep, LoadStep
 from loadstair.samples.record import Outcome
 from tests.analysis.synthetic import Server, SyntheticRun, plan_of, saturating, simulate
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from loadstair.analysis.piecewise import PiecewiseFit, fit_piecewise
-from loadstair.analysis.usl import fit_usl
+from loadstair.analysis.staircase.piecewise import PiecewiseFit, fit_piecewise
+from loadstair.analysis.staircase.usl import fit_usl
 from tests.analysis.test_usl import KAPPA, LOADS, SIGMA, holds, law, measured, true_knee
 
 TRIALS = 60

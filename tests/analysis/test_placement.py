@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.placement import bisect_load, refine_load
-from loadstair.analysis.pool import LoadStep
-from loadstair.analysis.slo_capacity import slo_capacity
+from loadstair.analysis.staircase.placement import bisect_load, refine_load
+from loadstair.analysis.staircase.slo_capacity import slo_capacity
+from loadstair.analysis.step.pool import LoadStep
 from loadstair.samples.record import Outcome
 from tests.analysis.synthetic import Server, SyntheticRun, plan_of, simulate
 

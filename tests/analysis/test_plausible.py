@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.estimate import Finding, Severity
-from loadstair.analysis.plausible import StepCeiling, judge_plausible, step_ceiling
-from loadstair.analysis.step import VisitStep, measure_visit
+from loadstair.analysis.statistics.estimate import Finding, Severity
+from loadstair.analysis.step.measure import VisitStep, measure_visit
+from loadstair.analysis.step.plausible import StepCeiling, judge_plausible, step_ceiling
 from loadstair.analysis.summary import summary_json
 from loadstair.plan.model import Plan
 from loadstair.samples.record import RequestSample

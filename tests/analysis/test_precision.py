@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from loadstair.analysis.bootstrap import batch_means
-from loadstair.analysis.precision import precise_enough, rates
+from loadstair.analysis.statistics.bootstrap import batch_means
+from loadstair.analysis.step.precision import precise_enough, rates
 from loadstair.samples.look import Look
 
 MEAN = 1000.0

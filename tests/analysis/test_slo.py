@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from loadstair.analysis.bootstrap import blocked
-from loadstair.analysis.slo import limit_results, request_limits, slo_met, within_limits
+from loadstair.analysis.statistics.bootstrap import blocked
+from loadstair.analysis.step.slo import limit_results, request_limits, slo_met, within_limits
 from loadstair.plan.model import Slo
 from tests.analysis.test_latency import of, request
 

@@ -4,10 +4,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from loadstair.analysis.estimate import Finding, Severity
-from loadstair.analysis.pool import JudgedStep
-from loadstair.analysis.soak import Soak, soak
-from loadstair.analysis.step import measure_visit
+from loadstair.analysis.shape.soak import Soak, soak
+from loadstair.analysis.statistics.estimate import Finding, Severity
+from loadstair.analysis.step.measure import measure_visit
+from loadstair.analysis.step.pool import JudgedStep
 from loadstair.plan.model import Plan
 from loadstair.samples.record import RequestSample
 from loadstair.units import NS_PER_S

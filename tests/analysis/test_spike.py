@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from loadstair.analysis.estimate import Finding
-from loadstair.analysis.pool import JudgedStep
-from loadstair.analysis.spike import Spike, spike
-from loadstair.analysis.step import measure_visit
+from loadstair.analysis.shape.spike import Spike, spike
+from loadstair.analysis.statistics.estimate import Finding
+from loadstair.analysis.step.measure import measure_visit
+from loadstair.analysis.step.pool import JudgedStep
 from loadstair.samples.record import Outcome, RequestSample
 from loadstair.units import NS_PER_MS, NS_PER_S
 from tests.analysis.synthetic import Server, SyntheticRun, failed, plan_of, simulate

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from loadstair.analysis.stationary import drifts, warmed_up
+from loadstair.analysis.step.stationary import drifts, warmed_up
 from loadstair.samples.look import Look
 
 TICK_S = 0.25

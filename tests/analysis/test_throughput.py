@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.throughput import Window, completion_rate, in_flight_mean, in_flight_over, token_rate
+from loadstair.analysis.step.throughput import Window, completion_rate, in_flight_mean, in_flight_over, token_rate
 from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.units import NS_PER_MS, NS_PER_S

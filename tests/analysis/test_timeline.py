@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from loadstair.analysis.staircase.timeline import POINTS_MAX, Timeline, timeline
 from loadstair.analysis.summary import summary_json
-from loadstair.analysis.timeline import POINTS_MAX, Timeline, timeline
 from loadstair.units import NS_PER_S
 from tests.analysis.synthetic import SyntheticRun, two_topologies
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadstair.analysis.trend import Slope, pooled, slope
+from loadstair.analysis.statistics.trend import Slope, pooled, slope
 
 WINDOWS = 24
 TIME = np.arange(WINDOWS, dtype=np.float64)

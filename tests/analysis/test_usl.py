@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from loadstair.analysis.bootstrap import DRAWS
-from loadstair.analysis.curve import LOG2_KNEE_GAIN, Curve
-from loadstair.analysis.estimate import Estimate
-from loadstair.analysis.usl import UslFit, fit_usl
+from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve
+from loadstair.analysis.staircase.usl import UslFit, fit_usl
+from loadstair.analysis.statistics.bootstrap import DRAWS
+from loadstair.analysis.statistics.estimate import Estimate
 
 LOADS = np.array([1, 2, 4, 8, 16, 32, 64, 128], dtype=np.float64)
 SIGMA, KAPPA = 0.02, 0.0002

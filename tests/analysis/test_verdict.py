@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadstair.analysis.pool import LoadStep
+from loadstair.analysis.step.pool import LoadStep
 from loadstair.plan.model import Engine, Prefix
 from loadstair.samples.record import Outcome, Phase, RequestSample, StampClock
 from loadstair.samples.runrecord import StepRecord, VisitRecord

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadstair.analysis import latency as of_tables
-from loadstair.analysis.slo import RequestLimits, within_limits
+from loadstair.analysis.step import latency as of_tables
+from loadstair.analysis.step.slo import RequestLimits, within_limits
 from loadstair.explore.numbers import Limits
 from loadstair.explore.tally import Tally
 from loadstair.samples import latency as of_records

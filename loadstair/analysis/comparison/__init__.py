@@ -1,0 +1,1 @@
+"""Two topologies against each other."""

@@ -1,0 +1,1 @@
+"""Loads of another shape than a staircase: soak and spike."""

@@ -1,0 +1,1 @@
+"""All steps of one topology: its capacity, and where the next step belongs."""
