@@ -226,11 +226,12 @@ def _piecewise_values(law: PiecewiseFit | None) -> Values:
     if law is None:
         nothing = estimate_values(Estimate.nothing())
         absent = dict.fromkeys(("slope_below", "slope_above", "knee_load"), nothing)
-        return {**absent, "findings": [finding_values(FEW_LOADS_TO_BEND)]}
+        return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS_TO_BEND)]}
     return {
         "slope_below": estimate_values(law.slope_below),
         "slope_above": estimate_values(law.slope_above),
         "knee_load": estimate_values(law.knee_load),
+        "misfit": law.misfit,
         "findings": [],
     }
 

@@ -91,7 +91,7 @@ TOPOLOGY: Final[Mapping[str, Shape]] = {
         **_numbers("slo_violated_load recommended_load"),
         **_estimates("slo_capacity knee"),
         **_others("fit failure_kind failure_message"),
-        "piecewise": {**_estimates("slope_below slope_above knee_load"), **_others("findings")},
+        "piecewise": {**_estimates("slope_below slope_above knee_load"), **_others("misfit findings")},
         "usl": {
             **_estimates("contention coherency knee_load peak_load peak_tokens_per_s"),
             **_others("misfit findings"),

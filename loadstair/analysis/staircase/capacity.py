@@ -5,7 +5,7 @@ Loads are those measured: nothing here lies between two steps.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,10 @@ DOUBLED = 2.0
 CUT_OFF = "capacity.cut_off"
 """The finding that says that invalid steps lie above the best valid one."""
 NO_VALID_STEP = Finding.info("capacity.none", "no valid step: nothing can be said of its capacity")
+NO_LAW = Finding.info(
+    "knee.no_law",
+    "throughput follows neither the law nor a line with a bend within its noise: the knee's interval spans both",
+)
 GONE = (Outcome.REFUSED, Outcome.DISCONNECTED)
 S_PER_HOUR = 3600.0
 MILLION = 1e6
@@ -50,7 +54,7 @@ class Capacity:
     fit: str | None
     """ "usl" or "piecewise": which of the two follows the steps better, told by BIC; None without either."""
     knee: Estimate
-    """As that one has it."""
+    """As that one has it; see `knee_of`."""
     latency_doubling_load: float | None
     """First valid step whose median e2e is above twice that of the first step."""
     slo_violated_load: float | None
@@ -85,7 +89,7 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
     curve = curve_of(valid, apart)
     usl = None if curve is None else fit_usl(curve)
     piecewise = None if curve is None else fit_piecewise(curve)
-    better = min((law for law in (usl, piecewise) if law is not None), key=lambda law: law.bic, default=None)
+    better = _better(usl, piecewise)
     doubling, doubling_findings = latency_doubling_load(steps)
     recommended, recommended_findings = recommended_load(steps, doubling)
     usd_per_s = None if gpus is None or gpus.usd_per_hour is None else gpus.usd_per_hour * gpus.count / S_PER_HOUR
@@ -100,7 +104,7 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
         usl=usl,
         piecewise=piecewise,
         fit=None if better is None else "usl" if better is usl else "piecewise",
-        knee=Estimate.nothing(findings=(FEW_LOADS,)) if better is None else better.knee_load,
+        knee=knee_of(usl, piecewise),
         latency_doubling_load=doubling,
         slo_violated_load=next((step.load for step in valid if step.slo_met is False), None),
         slo_capacity_load=_last_of_first(steps, lambda step: step.slo_met is True),
@@ -155,6 +159,28 @@ def _log2_gain(before: LoadStep, after: LoadStep, rng: np.random.Generator) -> _
         return None
     log_loads = math.log(after.load / before.load)
     return _Gain(value=math.log(gained.value) / log_loads, high=interval(gained.log_draws)[1] / log_loads)
+
+
+def knee_of(usl: UslFit | None, piecewise: PiecewiseFit | None) -> Estimate:
+    """That of the fit which follows the steps better. Where even that one is off them by more than their noise, the
+    truth has another shape: then the interval spans that of the other fit too, and there is none where that has none.
+    """
+    better = _better(usl, piecewise)
+    if better is None:
+        return Estimate.nothing(findings=(FEW_LOADS,))
+    knee = better.knee_load
+    other = piecewise if better is usl else usl
+    if not better.misfit or other is None or knee.low is None or knee.high is None:
+        return knee
+    if other.knee_load.low is None or other.knee_load.high is None:
+        return Estimate.nothing(knee.n, (*other.knee_load.findings, NO_LAW))
+    low, high = min(knee.low, other.knee_load.low), max(knee.high, other.knee_load.high)
+    return replace(knee, low=low, high=high, findings=(NO_LAW,))
+
+
+def _better(usl: UslFit | None, piecewise: PiecewiseFit | None) -> UslFit | PiecewiseFit | None:
+    fits = [fit for fit in (usl, piecewise) if fit is not None]
+    return min(fits, key=lambda fit: fit.bic, default=None)
 
 
 def latency_doubling_load(steps: Sequence[LoadStep]) -> tuple[float | None, tuple[Finding, ...]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of
-from loadstair.analysis.staircase.usl import knee_inside
+from loadstair.analysis.staircase.usl import MISFIT_P, knee_inside
 from loadstair.analysis.statistics.estimate import Estimate, Finding
 from loadstair.analysis.step.latency import FloatArray
 
@@ -32,6 +32,8 @@ class PiecewiseFit:
     """The bend. Nothing unless its whole interval lies inside the measured range, and it is one from worth-it to not:
     the gain per doubling is KNEE_GAIN_MIN or more before it and less behind it."""
     bic: float
+    misfit: bool
+    """The curve is off the two pieces by more than its noise explains."""
 
 
 def fit_piecewise(curve: Curve) -> PiecewiseFit | None:
@@ -40,14 +42,17 @@ def fit_piecewise(curve: Curve) -> PiecewiseFit | None:
     if count < LOADS_MIN:
         return None
     point, squares = _fit(curve, curve.log_tokens[None, :])
+    by_noise = _fit(curve, point.at(np.log(curve.loads)) + curve.deviations)[1]
+    misfit = float((by_noise >= squares[0]).mean()) < MISFIT_P
     # Where neither piece is straight, the noise alone would promise too much.
-    scale = math.sqrt(max(1.0, float(squares[0]) / (count - PARAMETERS)))
+    scale = math.sqrt(max(1.0, float(squares[0]) / (count - PARAMETERS))) if misfit else 1.0
     draws, _ = _fit(curve, curve.draws(scale))
     return PiecewiseFit(
         slope_below=estimate_of(float(point.below[0]), draws.below, count),
         slope_above=estimate_of(float(point.above[0]), draws.above, count),
         knee_load=knee_inside(curve, float(point.log_knee()[0]), draws.log_knee(), "piecewise"),
         bic=float(squares[0]) + PARAMETERS * math.log(count),
+        misfit=misfit,
     )
 
 
@@ -59,6 +64,14 @@ class _Bent:
     """Its log(load)."""
     below: FloatArray
     above: FloatArray
+
+    def at(self, log_loads: FloatArray) -> FloatArray:
+        """Shape [draws, loads]: log(throughput), but for a constant."""
+        beyond = log_loads - self.bend[:, None]
+        return np.asarray(
+            self.below[:, None] * np.minimum(0.0, beyond) + self.above[:, None] * np.maximum(0.0, beyond),
+            dtype=np.float64,
+        )
 
     def log_knee(self) -> FloatArray:
         """Infinite where throughput is still worth more load behind the bend, minus infinite where it never was."""
