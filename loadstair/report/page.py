@@ -177,12 +177,11 @@ def _failure(capacity: Mapping[str, Any], load: str) -> Fact:
 def _between_steps(capacity: Mapping[str, Any], unit: str) -> list[Fact]:
     """Estimates that lie between measured steps; older summaries have none."""
     law, bent = capacity.get("usl") or {}, capacity.get("piecewise") or {}
-    fit = capacity.get("fit")
-    better = {"usl": "", "piecewise": ""} | ({fit: ", fits better"} if fit and bent else {})
+    better = {capacity.get("fit"): ", fits better"} if bent else {}
     estimates = {
         "SLO limit reached at": capacity.get("slo_capacity"),
-        f"Knee, fitted (bend{better['piecewise']})": bent.get("knee_load"),
-        f"Knee, fitted (USL{better['usl']})": law.get("knee_load"),
+        f"Knee, fitted (bend{better.get('piecewise', '')})": bent.get("knee_load"),
+        f"Knee, fitted (USL{better.get('usl', '')})": law.get("knee_load"),
         "Peak, fitted (USL)": law.get("peak_load"),
     }
     return [

@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadstair.analysis.step.throughput import Window, completion_rate, in_flight_mean, in_flight_over, token_rate
+from loadstair.analysis.step.throughput import (
+    SLICES,
+    Window,
+    completion_rate,
+    in_flight_mean,
+    in_flight_over,
+    token_rate,
+)
 from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.units import NS_PER_MS, NS_PER_S
@@ -86,8 +93,8 @@ def test_a_window_must_have_a_length() -> None:
 
 def test_requests_in_flight_are_averaged_over_each_slice_too() -> None:
     samples = of(request(-500, [-100]), request(-500, [500]), request(250, [500]), request(900, [2000]))
-    over = in_flight_over(samples, SECOND)
-    assert len(over) == 64
+    over = in_flight_over(samples, SECOND.edges_ns(SLICES))
+    assert len(over) == SLICES == 64
     assert over[:16] == pytest.approx(np.ones(16))
     assert over[16:32] == pytest.approx(2 * np.ones(16))  # 250 to 500 ms
     assert over[32:57] == pytest.approx(np.zeros(25))

@@ -6,7 +6,6 @@ chance; so a drift is claimed only at 5 % divided by the number of series (Bonfe
 together), and only if it is large enough to matter.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +29,7 @@ from loadstair.analysis.step.latency import FloatArray
 from loadstair.analysis.step.measure import METRICS
 from loadstair.analysis.step.pool import JudgedStep
 from loadstair.analysis.step.slo import QUANTILES
-from loadstair.analysis.step.throughput import Window, in_flight_mean, token_rate
+from loadstair.analysis.step.throughput import Window, in_flight_over, token_rate
 from loadstair.samples.frame import IntArray, Samples
 from loadstair.samples.readings import Telemetry
 from loadstair.samples.record import Outcome, Phase
@@ -191,12 +190,7 @@ def _measure(
         series |= {f"{metric}_ms.{name}": by_window for name, by_window in _percentiles(parts[metric]).items()}
     hold_window = Window(start_ns=int(edges_ns[0]), end_ns=int(edges_ns[-1]))
     series["output_tokens_per_s"] = token_rate(own, hold_window, windows).per_slice
-    series["in_flight"] = np.array(
-        [
-            in_flight_mean(own, Window(start_ns=int(start), end_ns=int(end)))
-            for start, end in itertools.pairwise(edges_ns)
-        ]
-    )
+    series["in_flight"] = in_flight_over(own, edges_ns)
     series["error_rate"] = _error_rate(hold, edges_ns)
     for name, source in (("requests_waiting", "engine.requests.waiting"), ("kv_usage", "engine.kv.usage")):
         means = interval_means(telemetry, visit.topology, source, edges_ns)
@@ -266,9 +260,7 @@ def _host_available(telemetry: Telemetry, edges_ns: IntArray) -> float | None:
 
 
 def _edges_ns(record: StepRecord, windows: int) -> IntArray:
-    """Shape [windows + 1]."""
-    span = record.hold_end_ns - record.hold_start_ns
-    return record.hold_start_ns + np.arange(windows + 1, dtype=np.int64) * span // windows
+    return Window(start_ns=record.hold_start_ns, end_ns=record.hold_end_ns).edges_ns(windows)
 
 
 def _place(time_ns: IntArray, edges_ns: IntArray) -> IntArray:

@@ -29,7 +29,7 @@ from loadstair.analysis.step import latency
 from loadstair.analysis.step.latency import FloatArray
 from loadstair.analysis.step.pool import JudgedStep
 from loadstair.analysis.step.slo import request_limits, within_limits
-from loadstair.analysis.step.throughput import Window, in_flight_mean
+from loadstair.analysis.step.throughput import in_flight_over
 from loadstair.plan.model import Slo
 from loadstair.samples.frame import IntArray, Samples
 from loadstair.samples.readings import Telemetry
@@ -309,14 +309,13 @@ def _course_over_time(visit: VisitRecord, seen: Samples, telemetry: Telemetry, s
     failed = (requests["outcome"] != Outcome.OK).to_numpy(dtype=bool)
     beyond = np.split(failed | ~within_limits(requests, request_limits(slo)), cuts)
     waiting = _waiting(visit.topology, telemetry, edges_ns)
-    windows = zip(edges_ns[:-1].tolist(), edges_ns[1:].tolist(), strict=True)
     return SpikeCourse(
         interval_s=float(edges_ns[1] - edges_ns[0]) / NS_PER_S,
         time_s=tuple(((edges_ns[:-1] + edges_ns[1:]) / 2 - zero_ns) / NS_PER_S),
         ttft_ms_p50=tuple(float(np.quantile(part, 0.5)) if len(part) >= 2 else None for part in ttft),
         ttft_ms_p90=tuple(float(np.quantile(part, 0.9)) if len(part) >= 10 else None for part in ttft),
         share_beyond=tuple(float(part.mean()) if len(part) else None for part in beyond),
-        in_flight=tuple(in_flight_mean(seen, Window(start_ns=start, end_ns=end)) for start, end in windows),
+        in_flight=tuple(in_flight_over(seen, edges_ns).tolist()),
         requests_waiting=None
         if waiting is None
         else tuple(None if np.isnan(value) else float(value) for value in waiting),

@@ -20,6 +20,8 @@ KNEE_GAIN_MIN = 1.3
 """Throughput gained per doubling of the load below which more load is not worth it; 2.0 would be linear scaling."""
 LOG2_KNEE_GAIN = math.log2(KNEE_GAIN_MIN)
 """The same as a slope of log(throughput) over log(load): 1 is linear scaling, 0 a plateau."""
+MISFIT_P = 0.01
+"""A worse fit than this share of fits to curves that do follow the law, with the same noise, is a bad one."""
 SPREAD_MIN = 1e-3
 """No throughput is taken to be known better than this, relatively: no model of a server is."""
 EXPONENT_MAX = 50.0
@@ -95,6 +97,26 @@ def curve_of(steps: Sequence[LoadStep], rng: np.random.Generator) -> Curve | Non
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """How far a fit is off the curve."""
+
+    ratio: float
+    """Sum of squares over degrees of freedom: about 1 where the noise explains them."""
+    misfit: bool
+    """They are larger than the noise explains."""
+
+    @property
+    def scale(self) -> float:
+        """What the deviations are to be multiplied by: the noise alone promises too much of a wrong fit."""
+        return math.sqrt(max(1.0, self.ratio)) if self.misfit else 1.0
+
+
+def residuals(squares: float, degrees: int, squares_by_noise: FloatArray) -> Residuals:
+    """`squares_by_noise`: of refits to the fitted curve with the measurement's own noise, shape [DRAWS]."""
+    return Residuals(ratio=squares / degrees, misfit=float((squares_by_noise >= squares).mean()) < MISFIT_P)
+
+
 def estimate_of(value: float, draws: FloatArray, n: int, findings: tuple[Finding, ...] = ()) -> Estimate:
     low, high = interval(draws)
     return Estimate(value=value, low=min(low, value), high=max(high, value), n=n, findings=findings)
@@ -104,6 +126,20 @@ def log_interval_ends(log_value: float, log_draws: FloatArray) -> tuple[float, f
     """The 95 % interval of a number whose logarithm has these draws; the value lies inside."""
     low, high = interval(log_draws)
     return math.exp(min(low, log_value)), math.exp(max(high, log_value))
+
+
+def knee_inside(curve: Curve, log_knee: float, log_knee_draws: FloatArray, id_: str) -> Estimate:
+    """Nothing, with the reason, unless the whole interval lies inside the measured range."""
+    low, high = interval(np.clip(log_knee_draws, -700, 700))
+    low, high = min(low, log_knee), max(high, log_knee)
+    count = len(curve.loads)
+    if high > math.log(curve.highest):
+        message = f"no knee inside the range: it is not below load {curve.highest:g} with confidence"
+        return Estimate.nothing(count, (Finding.info(f"{id_}.no_knee", message),))
+    if low < math.log(curve.lowest):
+        message = f"no knee inside the range: it is not above load {curve.lowest:g} with confidence"
+        return Estimate.nothing(count, (Finding.info(f"{id_}.no_knee", message),))
+    return Estimate(value=math.exp(log_knee), low=math.exp(low), high=math.exp(high), n=count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of
-from loadstair.analysis.staircase.usl import MISFIT_P, knee_inside
+from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of, knee_inside, residuals
 from loadstair.analysis.statistics.estimate import Estimate, Finding
 from loadstair.analysis.step.latency import FloatArray
 
@@ -43,16 +42,14 @@ def fit_piecewise(curve: Curve) -> PiecewiseFit | None:
         return None
     point, squares = _fit(curve, curve.log_tokens[None, :])
     by_noise = _fit(curve, point.at(np.log(curve.loads)) + curve.deviations)[1]
-    misfit = float((by_noise >= squares[0]).mean()) < MISFIT_P
-    # Where neither piece is straight, the noise alone would promise too much.
-    scale = math.sqrt(max(1.0, float(squares[0]) / (count - PARAMETERS))) if misfit else 1.0
-    draws, _ = _fit(curve, curve.draws(scale))
+    off = residuals(float(squares[0]), count - PARAMETERS, by_noise)
+    draws, _ = _fit(curve, curve.draws(off.scale))
     return PiecewiseFit(
         slope_below=estimate_of(float(point.below[0]), draws.below, count),
         slope_above=estimate_of(float(point.above[0]), draws.above, count),
         knee_load=knee_inside(curve, float(point.log_knee()[0]), draws.log_knee(), "piecewise"),
         bic=float(squares[0]) + PARAMETERS * math.log(count),
-        misfit=misfit,
+        misfit=off.misfit,
     )
 
 

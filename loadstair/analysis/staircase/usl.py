@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of
+from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of, knee_inside, residuals
 from loadstair.analysis.statistics.bootstrap import interval
 from loadstair.analysis.statistics.estimate import Estimate, Finding
 from loadstair.analysis.step.latency import FloatArray
@@ -23,8 +23,6 @@ from loadstair.analysis.step.latency import FloatArray
 LOADS_MIN = 4
 """Three parameters, and one load to see whether they fit."""
 PARAMETERS = 3
-MISFIT_P = 0.01
-"""A worse fit than this share of fits to curves that do follow the law, with the same noise, is a bad one."""
 ITERATIONS = 8
 LOG_LOAD_MAX = 50.0
 FEW_LOADS = Finding.info(
@@ -70,10 +68,8 @@ def fit_usl(curve: Curve) -> UslFit | None:
     fitted = np.log(curve.loads) - np.log(point[0] @ _terms(curve.loads).T)
     # As bad as this by noise alone? Refits of the fitted curve with the measurement's own noise tell.
     by_noise = _fit(curve.loads, fitted + curve.deviations, curve.spread)[1]
-    misfit = float((by_noise >= squares[0]).mean()) < MISFIT_P
-    # Where the law is not the truth, the noise alone would promise too much.
-    scale = math.sqrt(max(1.0, float(squares[0]) / (count - PARAMETERS))) if misfit else 1.0
-    draws, _ = _fit(curve.loads, curve.draws(scale), curve.spread)
+    off = residuals(float(squares[0]), count - PARAMETERS, by_noise)
+    draws, _ = _fit(curve.loads, curve.draws(off.scale), curve.spread)
     log_knee, log_knee_draws = float(_log_knee(point)[0]), _log_knee(draws)
     contention, coherency = _laws(point), _laws(draws)
     peak_load, peak_tokens = _peak(curve, point, draws)
@@ -87,23 +83,9 @@ def fit_usl(curve: Curve) -> UslFit | None:
         log_knee_draws=log_knee_draws,
         coefficients=draws,
         bic=float(squares[0]) + PARAMETERS * math.log(count),
-        misfit=misfit,
-        findings=(_misfit(float(squares[0]) / (count - PARAMETERS)),) if misfit else (),
+        misfit=off.misfit,
+        findings=(_misfit(off.ratio),) if off.misfit else (),
     )
-
-
-def knee_inside(curve: Curve, log_knee: float, log_knee_draws: FloatArray, id_: str) -> Estimate:
-    """Nothing, with the reason, unless the whole interval lies inside the measured range."""
-    low, high = interval(np.clip(log_knee_draws, -700, 700))
-    low, high = min(low, log_knee), max(high, log_knee)
-    count = len(curve.loads)
-    if high > math.log(curve.highest):
-        message = f"no knee inside the range: it is not below load {curve.highest:g} with confidence"
-        return Estimate.nothing(count, (Finding.info(f"{id_}.no_knee", message),))
-    if low < math.log(curve.lowest):
-        message = f"no knee inside the range: it is not above load {curve.lowest:g} with confidence"
-        return Estimate.nothing(count, (Finding.info(f"{id_}.no_knee", message),))
-    return Estimate(value=math.exp(log_knee), low=math.exp(low), high=math.exp(high), n=count)
 
 
 def _laws(coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -218,13 +218,7 @@ def blocked(values: FloatArray, unit: IntArray, unit_level: FloatArray) -> Block
     The block length follows the autocorrelation of `unit_level` (one value for each unit, shape [units]).
     """
     cut = blocks_of(unit_level)
-    return Blocked(
-        values=values,
-        block=cut.block[unit],
-        blocks=cut.blocks,
-        degrees=cut.degrees,
-        effective=cut.effective(values, None),
-    )
+    return cut.holding(values, cut.block[unit], None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +233,17 @@ class Blocks:
     degrees: float
     correlated: float
     """The lag-one correlation of the units as far as it is more than chance."""
+
+    def holding(self, values: FloatArray, block: BlockArray, weight: FloatArray | None) -> Blocked:
+        """These values of the units, each with its block."""
+        return Blocked(
+            values=values,
+            block=block,
+            blocks=self.blocks,
+            degrees=self.degrees,
+            effective=self.effective(values, weight),
+            weight=weight,
+        )
 
     def effective(self, values: FloatArray, weight: FloatArray | None) -> float:
         """Independent samples that these values of the units are worth: a mean varies as that of so many would.

@@ -50,27 +50,49 @@ class Slope:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """By least squares."""
+
+    rise: float
+    level: float
+    """At the mean of the times."""
+    residuals: FloatArray
+    spread: float
+    """Sum of the squares of the times, from their mean."""
+
+    def error(self) -> float:
+        """Standard error of the rise, of residuals that are independent of each other."""
+        return math.sqrt(float(self.residuals @ self.residuals) / (len(self.residuals) - 2) / self.spread)
+
+
+def line(time: FloatArray, values: FloatArray) -> Line:
+    """Both of shape [3 or more]. Differences in the values that are those of rounding are none."""
+    at, level = time - time.mean(), float(values.mean())
+    spread = float(at @ at)
+    rounding = ROUNDING * float(np.abs(values).max())
+    rise = float(at @ values) / spread if np.ptp(values) > rounding else 0.0
+    residuals = values - level - rise * at
+    if float(np.abs(residuals).max()) <= rounding:
+        residuals = np.zeros(len(values))
+    return Line(rise=rise, level=level, residuals=residuals, spread=spread)
+
+
 def slope(time: FloatArray, values: FloatArray) -> Slope | None:
     """Both of shape [windows], NaN where a window has no value; None with fewer than WINDOWS_MIN that have one."""
     told = ~np.isnan(values)
     count = int(told.sum())
     if count < WINDOWS_MIN:
         return None
-    at, seen = time[told] - time[told].mean(), values[told]
-    spread = float(at @ at)
-    rounding = ROUNDING * float(np.abs(seen).max())
-    value = float(at @ seen) / spread if np.ptp(seen) > rounding else 0.0
-    residuals = seen - seen.mean() - value * at
-    if float(np.abs(residuals).max()) <= rounding:
-        residuals = np.zeros(count)
+    found = line(time[told], values[told])
     # Residuals of a fitted line look less correlated than the noise is: by (2 + 4 ρ) / count, and by chance less still,
     # which costs more coverage than the opposite wins.
-    correlation = (lag_one_correlation(residuals) * count + 3) / (count - 4)
+    correlation = (lag_one_correlation(found.residuals) * count + 3) / (count - 4)
     correlation = min(max(0.0, correlation), CORRELATION_MAX)
     inflation = (1 + correlation) / (1 - correlation)
     degrees = max(1.0, count / inflation - 2)
-    error = math.sqrt(float(residuals @ residuals) / (count - 2) / spread * inflation)
-    return Slope(value=value, error=error, degrees=degrees, windows=count, level=float(seen.mean()))
+    error = found.error() * math.sqrt(inflation)
+    return Slope(value=found.rise, error=error, degrees=degrees, windows=count, level=found.level)
 
 
 def pooled(slopes: Sequence[Slope]) -> Slope:

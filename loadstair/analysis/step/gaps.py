@@ -34,14 +34,7 @@ def itl_blocked(timed: Samples) -> Blocked:
         cells = [histogram_ms(timed.arrivals.take(np.flatnonzero(cut.block == one))) for one in range(cut.blocks)]
         values, weight = (np.concatenate(part) for part in zip(*cells, strict=True))
         block = np.repeat(np.arange(cut.blocks, dtype=np.uint8), [len(own) for own, _ in cells])
-    return Blocked(
-        values=values,
-        block=block,
-        blocks=cut.blocks,
-        degrees=cut.degrees,
-        effective=cut.effective(values, weight),
-        weight=weight,
-    )
+    return cut.holding(values, block, weight)
 
 
 def gaps_ms(arrivals: Arrivals) -> Ordered:

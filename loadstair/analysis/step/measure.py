@@ -142,7 +142,7 @@ def _measure_step(
         good=None if good is None else completion_rate(samples, good, window),
         in_flight_mean=in_flight_mean(samples, window),
         over_hold={
-            "requests in flight": in_flight_over(samples, window),
+            "requests in flight": in_flight_over(samples, window.edges_ns(SLICES)),
             "tokens/s": tokens.per_slice,
             "TTFT": _ttft_over(timed, window),
         },

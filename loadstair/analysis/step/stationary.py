@@ -6,13 +6,12 @@ that still warms up in the token rate. A drift is one that is both significant a
 nor is what is measured so well that any small slope is significant.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from loadstair.analysis.statistics.distributions import t_two_sided
-from loadstair.analysis.statistics.trend import slope
+from loadstair.analysis.statistics.trend import line, slope
 from loadstair.analysis.step.latency import FloatArray
 from loadstair.samples.look import Look
 
@@ -69,19 +68,11 @@ def _still_drifts(values: FloatArray) -> bool:
     told = ~np.isnan(values)
     if told.sum() < 4:
         return False
-    at, seen = np.arange(len(values), dtype=np.float64)[told], values[told]
-    if np.ptp(seen) == 0:
+    found = line(np.flatnonzero(told).astype(np.float64), values[told])
+    if abs(found.rise * (len(values) - 1)) <= MATERIAL_WHILE_WARMING * abs(found.level):
         return False
-    level = float(seen.mean())
-    at -= at.mean()
-    spread = float(at @ at)
-    rise = float(at @ seen) / spread
-    if abs(rise * (len(values) - 1)) <= MATERIAL_WHILE_WARMING * abs(level):
-        return False
-    residuals = seen - level - rise * at
-    degrees = len(seen) - 2
-    error = math.sqrt(float(residuals @ residuals) / degrees / spread)
-    return error == 0 or t_two_sided(rise / error, degrees) < SIGNIFICANCE_WHILE_WARMING
+    error = found.error()
+    return error == 0 or t_two_sided(found.rise / error, int(told.sum()) - 2) < SIGNIFICANCE_WHILE_WARMING
 
 
 def drifts(series: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -91,10 +82,10 @@ def drifts(series: Mapping[str, FloatArray]) -> dict[str, float]:
     """
     found = {}
     for name, values in series.items():
-        line = slope(np.arange(len(values), dtype=np.float64), values)
-        if line is None or line.level <= 0:
+        trend = slope(np.arange(len(values), dtype=np.float64), values)
+        if trend is None or trend.level <= 0:
             continue
-        change = line.value * (len(values) - 1) / line.level
-        if abs(change) > MATERIAL_IN_HOLD and line.p_value < SIGNIFICANCE_IN_HOLD:
+        change = trend.value * (len(values) - 1) / trend.level
+        if abs(change) > MATERIAL_IN_HOLD and trend.p_value < SIGNIFICANCE_IN_HOLD:
             found[name] = change
     return found

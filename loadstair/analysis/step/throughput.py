@@ -33,6 +33,10 @@ class Window:
     def duration_s(self) -> float:
         return (self.end_ns - self.start_ns) / NS_PER_S
 
+    def edges_ns(self, parts: int) -> IntArray:
+        """Of so many equal parts; shape [parts + 1]."""
+        return self.start_ns + np.arange(parts + 1, dtype=np.int64) * (self.end_ns - self.start_ns) // parts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlicedRate:
@@ -132,13 +136,13 @@ def in_flight_mean(samples: Samples, window: Window) -> float:
     return float((ended - begun).sum() / (window.end_ns - window.start_ns))
 
 
-def in_flight_over(samples: Samples, window: Window) -> FloatArray:
-    """The same in each of SLICES equal slices of the window; shape [SLICES]."""
-    edges_ns = np.linspace(0, window.end_ns - window.start_ns, SLICES + 1)
-    under_way_ns = _since(int_column(samples.requests, "dispatch_ns") - window.start_ns, edges_ns) - _since(
-        int_column(samples.requests, "end_ns") - window.start_ns, edges_ns
+def in_flight_over(samples: Samples, edges_ns: IntArray) -> FloatArray:
+    """The same between each two edges, which rise; shape [edges - 1]. All in one pass over the requests."""
+    start_ns, at_ns = edges_ns[0], (edges_ns - edges_ns[0]).astype(np.float64)
+    under_way_ns = _since(int_column(samples.requests, "dispatch_ns") - start_ns, at_ns) - _since(
+        int_column(samples.requests, "end_ns") - start_ns, at_ns
     )
-    return np.asarray(np.diff(under_way_ns) / np.diff(edges_ns), dtype=np.float64)
+    return np.asarray(np.diff(under_way_ns) / np.diff(at_ns), dtype=np.float64)
 
 
 def _since(events_ns: IntArray, at_ns: FloatArray) -> FloatArray:
