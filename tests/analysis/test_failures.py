@@ -49,6 +49,13 @@ def test_a_request_that_was_merely_cut_off_is_no_failure() -> None:
     assert point(changed_at(8, lambda row: failed(row, Outcome.KILLED), every=5)) is None
 
 
+def test_requests_that_were_cut_off_do_not_outvote_one_that_failed() -> None:
+    run = changed_at(8, lambda row: failed(row) if row.index == 0 else failed(row, Outcome.KILLED))
+    found = point(run)
+    assert found is not None
+    assert (found.kind, found.message) == (FailureKind.SERVER_ERROR, "503 Service Unavailable")
+
+
 @pytest.mark.parametrize(
     ("message", "kind"),
     [("engine0 died: CUDA out of memory", FailureKind.OUT_OF_MEMORY), ("engine0 died", FailureKind.SERVER_ERROR)],

@@ -60,6 +60,11 @@ def test_the_fit_that_follows_the_steps_better_has_the_smaller_bic_and_its_knee_
         assert sum(held) >= 17
 
 
+def test_a_bend_upwards_is_taken_for_a_straight_line() -> None:
+    found = fitted(bent(16, above=1.4), seed=1)
+    assert found.slope_below.value == found.slope_above.value
+
+
 def test_four_loads_are_too_few_for_a_bend() -> None:
     curve = measured(bent(4)[:4], seed=1, loads=LOADS[:4])
     assert fit_piecewise(curve) is None

@@ -146,8 +146,7 @@ def in_flight_over(samples: Samples, edges_ns: IntArray) -> FloatArray:
 
 
 def _since(events_ns: IntArray, at_ns: FloatArray) -> FloatArray:
-    """Shape of `at_ns`, ascending from 0: what has passed since each event before, summed; events before 0 count from
-    0."""
-    events = np.sort(np.maximum(0, events_ns)).astype(np.float64)
+    """Shape of `at_ns`, ascending: what has passed since each event before, summed."""
+    events = np.sort(events_ns).astype(np.float64)
     before = np.searchsorted(events, at_ns)
     return np.asarray(before * at_ns - np.concatenate([[0.0], np.cumsum(events)])[before], dtype=np.float64)
