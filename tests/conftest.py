@@ -1,5 +1,6 @@
 """Goldens: `golden("report/terminal.txt", text)` holds a text against tests/goldens/report/terminal.txt."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 threadpool_limits(limits=1, user_api="blas")  # as a run does
+# Started in the background (`nohup … &`), tests ignore SIGINT, and all that they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 FOLDER = Path(__file__).parent / "goldens"
 
 

@@ -107,6 +107,7 @@ def until_it_has(path: Path, lines: int) -> None:
 class Engine:
     url: str
     ledger: Path
+    process: subprocess.Popen[str]
 
     def entries(self, wanted: set[str]) -> dict[str, LedgerEntry]:
         """By request id, once the wanted ones are there: the engine writes its ledger about once a second."""
@@ -128,7 +129,7 @@ def engine(folder: Path, *arguments: str) -> Iterator[Engine]:
     ) as process:
         try:
             assert process.stdout is not None
-            yield Engine(process.stdout.readline().split()[-1], ledger)
+            yield Engine(process.stdout.readline().split()[-1], ledger, process)
         finally:
             process.terminate()
             process.wait()

@@ -287,9 +287,15 @@ def test_a_wrong_model_is_seen_as_failures(tmp_path: Path, server: Engine) -> No
 
 
 def test_a_server_that_dies_is_seen_as_failures_and_the_users_go_on(tmp_path: Path) -> None:
-    with engine(tmp_path, "--fault", "die-at=2.5") as dying:
-        arguments = ["--model", MODEL, *LOAD, "-t", "5s", "--json", *RECORDS]
-        run = headless(tmp_path, "--host", dying.url, *arguments)
+    arguments = ["--headless", "--model", MODEL, *LOAD, "--json", *RECORDS]
+    with engine(tmp_path) as dying, locust(tmp_path, "--host", dying.url, *arguments) as process:
+        until_it_has(tmp_path / "records.csv", 20)
+        dying.process.kill()
+        dying.process.wait()
+        seen = len(records(tmp_path / "records.csv"))
+        until_it_has(tmp_path / "records.csv", seen + 40)  # 12 users were under way, so some have sent another
+        interrupt(process)
+        run = ended(process)
     outcomes = {row["outcome"] for row in records(tmp_path / "records.csv")}
     assert {"ok", "disconnected", "refused"} <= outcomes
     assert run.stats()["chat"]["num_failures"] == run.streams[1]

@@ -126,7 +126,7 @@
 
   function loadSeries(panel, at) {
     const lines = panel.lines.flatMap((line) => [band(line, at), whiskers(line, at), loadLine(line, at), hollow(line, at)]);
-    return [...physical(panel, at), ...lines, knees(panel.marks, at), acrossLoad(panel, at)];
+    return [...lines, knees(panel.marks, at), acrossLoad(panel, at), ...physical(panel, at)];
   }
 
   function timeSeries(panel, at) {
