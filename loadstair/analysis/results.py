@@ -3,9 +3,10 @@
 from statistics import fmean
 
 from loadstair.analysis.matrix.values import matrix_records
+from loadstair.analysis.shape.spike import SURGE
 from loadstair.analysis.step.pool import LoadStep
 from loadstair.analysis.summary import Summary
-from loadstair.plan.model import LoadMode
+from loadstair.plan.model import LoadMode, LoadShape
 
 BYTES_PER_MB = 1e6
 
@@ -15,11 +16,20 @@ def results_json(summary: Summary) -> list[dict[str, object]]:
     if summary.matrix is not None:
         return matrix_records(summary.matrix)
     return [
-        _record(name, step, summary.mode) for name, topology in summary.topologies.items() for step in topology.steps
+        _record(f"{name}-{step.load:g}{_part(step, summary.shape)}", step, summary.mode)
+        for name, topology in summary.topologies.items()
+        for step in topology.steps
     ]
 
 
-def _record(topology: str, step: LoadStep, mode: LoadMode) -> dict[str, object]:
+def _part(step: LoadStep, shape: LoadShape) -> str:
+    """What a spike's test is of: its surge is no steady load."""
+    if shape is not LoadShape.SPIKE:
+        return ""
+    return "-surge" if any(visit.step.record.step == SURGE for visit in step.visits) else "-usual"
+
+
+def _record(test_id: str, step: LoadStep, mode: LoadMode) -> dict[str, object]:
     inputs = [one.input_tokens_mean for one in step.pooled if one.input_tokens_mean is not None]
     asked = [one.output_tokens_asked_max for one in step.pooled if one.output_tokens_asked_max is not None]
     memory = [
@@ -28,7 +38,7 @@ def _record(topology: str, step: LoadStep, mode: LoadMode) -> dict[str, object]:
         if one.meanwhile.gpu_memory_used_bytes_max is not None
     ]
     return {
-        "test_id": f"{topology}-{step.load:g}",
+        "test_id": test_id,
         "concurrent_requests": int(step.load) if mode is LoadMode.CLOSED else _in_flight(step),
         "input_tokens": round(fmean(inputs)) if inputs else None,
         "max_output_tokens": max(asked, default=None),

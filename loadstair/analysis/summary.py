@@ -17,7 +17,7 @@ from loadstair.analysis.shape.spike import RECOVERY, Spike
 from loadstair.analysis.shape.values import soak_values, spike_values
 from loadstair.analysis.staircase.capacity import Capacity, capacity
 from loadstair.analysis.staircase.energy import Energy, energy
-from loadstair.analysis.staircase.failures import FailurePoint, failure_point
+from loadstair.analysis.staircase.failure_point import FailurePoint, failure_point
 from loadstair.analysis.staircase.timeline import Timeline, timeline
 from loadstair.analysis.statistics.estimate import Finding, Severity
 from loadstair.analysis.step.ceiling import Ceiling, ceiling_values, judge_against, run_ceiling, run_findings
@@ -59,13 +59,18 @@ class TopologySummary:
     physical_ceilings: Mapping[float, float]
     """By load, the output tokens/s that the GPUs can do at all at what was under way; only where that is known."""
     failure: FailurePoint | None
+    stopped: tuple[str, ...]
+    """Why staircases ended before their last step; each reason once, whatever the repeat."""
 
     @property
     def has_valid_step(self) -> bool:
         return any(step.valid for step in self.steps)
 
     def values(self) -> Values:
-        return topology_values(self.steps, self.capacity, self.gpus, self.energy, self.physical_ceilings, self.failure)
+        values = topology_values(
+            self.steps, self.capacity, self.gpus, self.energy, self.physical_ceilings, self.failure
+        )
+        return {**values, "stopped": list(self.stopped)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +162,7 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         diagnosis=(),
         findings=(
             *_ending(run),
-            *_stopped(run),
+            *_stopped(topologies),
             *_simulated(topologies),
             *_unverified(plan),
             *(judge_plan(plan.workload, plan.load) if matrix is None else matrix.findings),
@@ -256,6 +261,11 @@ def _topology(
         timeline=_timeline(run, topology.name, samples, telemetry),
         physical_ceilings=_physical_ceilings(steps, topology, plan.workload),
         failure=None if is_spike else failure_point(steps, samples, run),
+        stopped=tuple(
+            dict.fromkeys(
+                visit.stopped for visit in run.visits if visit.topology == topology.name and visit.stopped is not None
+            )
+        ),
     )
 
 
@@ -321,11 +331,10 @@ def _side(topology: TopologySummary) -> Side:
     )
 
 
-def _stopped(run: RunRecord) -> tuple[Finding, ...]:
-    """Staircases that ended before their last step; once for each topology and reason, whatever the repeat."""
-    told = dict.fromkeys(f"{visit.topology}: {visit.stopped}" for visit in run.visits if visit.stopped is not None)
+def _stopped(topologies: Mapping[str, TopologySummary]) -> tuple[Finding, ...]:
     why = "the steps above were left out; load.stop_early: false takes them"
-    return tuple(Finding.info("staircase.stopped", f"{one}: {why}") for one in told)
+    told = [f"{name}: {reason}: {why}" for name, one in topologies.items() for reason in one.stopped]
+    return tuple(Finding.info("staircase.stopped", message) for message in told)
 
 
 def _ending(run: RunRecord) -> tuple[Finding, ...]:

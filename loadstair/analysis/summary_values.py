@@ -13,7 +13,9 @@ import numpy as np
 from loadstair.analysis.comparison.compare import Comparison, claim
 from loadstair.analysis.staircase.capacity import Capacity
 from loadstair.analysis.staircase.energy import Energy, StepEnergy
-from loadstair.analysis.staircase.failures import FailurePoint
+from loadstair.analysis.staircase.failure_point import FailurePoint
+from loadstair.analysis.staircase.full_batch import FEW_LOADS as FEW_LOADS_TO_FILL
+from loadstair.analysis.staircase.full_batch import FullBatchFit
 from loadstair.analysis.staircase.piecewise import FEW_LOADS as FEW_LOADS_TO_BEND
 from loadstair.analysis.staircase.piecewise import PiecewiseFit
 from loadstair.analysis.staircase.timeline import Timeline
@@ -190,10 +192,11 @@ def _capacity_values(one: Capacity) -> Values:
         "saturation_load": one.saturation_load,
         "goodput_load": one.goodput_load,
         "knee_load": one.knee_load,
-        "knee": estimate_values(one.knee),
-        "fit": one.fit,
-        "usl": _usl_values(one.usl),
-        "piecewise": _piecewise_values(one.piecewise),
+        "knee": estimate_values(one.fits.knee()),
+        "fit": one.fits.best(),
+        "usl": _usl_values(one.fits.usl),
+        "full_batch": _full_batch_values(one.fits.full_batch),
+        "piecewise": _piecewise_values(one.fits.piecewise),
         "latency_doubling_load": one.latency_doubling_load,
         "slo_capacity_load": one.slo_capacity_load,
         "slo_capacity": estimate_values(one.slo_capacity),
@@ -209,8 +212,8 @@ def _capacity_values(one: Capacity) -> Values:
 def _usl_values(law: UslFit | None) -> Values:
     if law is None:
         names = ("contention", "coherency", "knee_load", "peak_load", "peak_tokens_per_s")
-        nothing = {name: estimate_values(Estimate.nothing()) for name in names}
-        return {**nothing, "misfit": None, "findings": [finding_values(FEW_LOADS)]}
+        absent = dict.fromkeys(names, estimate_values(Estimate.nothing()))
+        return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS)]}
     return {
         "contention": estimate_values(law.contention),
         "coherency": estimate_values(law.coherency),
@@ -222,10 +225,22 @@ def _usl_values(law: UslFit | None) -> Values:
     }
 
 
+def _full_batch_values(law: FullBatchFit | None) -> Values:
+    if law is None:
+        absent = dict.fromkeys(("contention", "full_load", "knee_load"), estimate_values(Estimate.nothing()))
+        return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS_TO_FILL)]}
+    return {
+        "contention": estimate_values(law.contention),
+        "full_load": estimate_values(law.full_load),
+        "knee_load": estimate_values(law.knee_load),
+        "misfit": law.misfit,
+        "findings": [],
+    }
+
+
 def _piecewise_values(law: PiecewiseFit | None) -> Values:
     if law is None:
-        nothing = estimate_values(Estimate.nothing())
-        absent = dict.fromkeys(("slope_below", "slope_above", "knee_load"), nothing)
+        absent = dict.fromkeys(("slope_below", "slope_above", "knee_load"), estimate_values(Estimate.nothing()))
         return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS_TO_BEND)]}
     return {
         "slope_below": estimate_values(law.slope_below),

@@ -158,6 +158,7 @@ def _names(plan: Plan) -> Iterator[Problem]:
 
 def _thresholds(plan: Plan) -> Iterator[Problem]:
     names = [topology.name for topology in plan.topologies]
+    tests = [test.id for test in plan.matrix.tests] if plan.matrix is not None else []
     for index, text in enumerate(plan.thresholds):
         path = f"thresholds[{index}]"
         try:
@@ -165,9 +166,7 @@ def _thresholds(plan: Plan) -> Iterator[Problem]:
         except ValueError as error:
             yield Problem(path=path, message=str(error))
             continue
-        wrong = unknown_segment(
-            threshold, topologies=names, loads=plan.load.steps, shape=plan.load.shape, matrix=plan.matrix is not None
-        )
+        wrong = unknown_segment(threshold, topologies=names, loads=plan.load.steps, shape=plan.load.shape, tests=tests)
         if wrong is not None:
             yield Problem(path=path, message=f"{text!r}: {wrong}")
 

@@ -18,10 +18,11 @@ class Leaf(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entries:
-    """A list of entries of one shape; `loads`: one entry for each of the plan's loads."""
+    """A list of entries of one shape."""
 
     entry: "Shape"
-    loads: bool = False
+    key: str | None = None
+    """What the plan knows the entries by, each of them: `load`, or `id` of a matrix test; None where it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +82,9 @@ STEP: Final[Mapping[str, Shape]] = {
 }
 
 TOPOLOGY: Final[Mapping[str, Shape]] = {
-    "kind": OTHER,
+    **_others("kind stopped"),
     "gpus": {**_numbers("count usd_per_hour"), **_others("type link")},
-    "steps": Entries(entry=STEP, loads=True),
+    "steps": Entries(entry=STEP, key="load"),
     "capacity": {
         **_estimates("output_tokens_per_s requests_per_s goodput_rps output_tokens_per_s_per_gpu"),
         **_estimates("usd_per_million_output_tokens usd_per_million_requests output_tokens_per_joule"),
@@ -91,6 +92,7 @@ TOPOLOGY: Final[Mapping[str, Shape]] = {
         **_numbers("slo_violated_load recommended_load"),
         **_estimates("slo_capacity knee"),
         **_others("fit failure_kind failure_message"),
+        "full_batch": {**_estimates("contention full_load knee_load"), **_others("misfit findings")},
         "piecewise": {**_estimates("slope_below slope_above knee_load"), **_others("misfit findings")},
         "usl": {
             **_estimates("contention coherency knee_load peak_load peak_tokens_per_s"),
@@ -136,7 +138,8 @@ MATRIX: Final[Mapping[str, Shape]] = {
             **_numbers("input_tokens output_tokens output_tokens_asked_max requests answered slowest_ms success_rate"),
             **_numbers("gpu_memory_used_bytes_max"),
             **_estimates("ttft_ms tpot_ms e2e_ms output_tokens_per_s latency_ratio"),
-        }
+        },
+        key="id",
     ),
     "baselines": Entries(
         entry={
@@ -167,7 +170,7 @@ COMPARISON: Final[Mapping[str, Shape]] = {
             **_ratios("throughput_ratio requests_ratio ttft_p50_ratio itl_p50_ratio e2e_p50_ratio"),
             **_ratios("throughput_per_gpu_ratio usd_per_million_output_tokens_ratio output_tokens_per_joule_ratio"),
         },
-        loads=True,
+        key="load",
     ),
     **_estimates("throughput_crossover_load latency_crossover_load"),
 }

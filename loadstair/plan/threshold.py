@@ -48,6 +48,8 @@ class Having:
 
 
 Segment = Name | Index | Having
+PlanKeys = Mapping[str, Sequence[str]]
+"""What the entries of a list that the plan knows are chosen by, and its values: the loads, a matrix's test ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +114,11 @@ def unknown_segment(
     topologies: Sequence[str],
     loads: Sequence[float],
     shape: LoadShape = LoadShape.STAIRCASE,
-    matrix: bool = False,
+    tests: Sequence[str] = (),
 ) -> str | None:
     """Where the path leaves what summary.json will hold, in one line that says what would be right.
 
-    None if it leads to a number. `topologies` by name and `loads`, both in the plan's order.
+    None if it leads to a number. `topologies` by name, `loads` and the ids of a matrix's `tests`, in the plan's order.
     """
     first, *others = topologies
     root: Shape = {
@@ -126,40 +128,42 @@ def unknown_segment(
             (f"{other}_vs_{first}" for other in others if shape is not LoadShape.SPIKE), COMPARISON
         ),
         "soak": dict.fromkeys(topologies if shape is LoadShape.SOAK else (), SOAK),
-        "matrix": dict.fromkeys(topologies if matrix else (), MATRIX),
+        "matrix": dict.fromkeys(topologies if tests else (), MATRIX),
         "spike": dict.fromkeys(topologies if shape is LoadShape.SPIKE else (), SPIKE),
     }
-    return _wrong(root, threshold.path, "", loads)
+    return _wrong(root, threshold.path, "", {"load": [f"{load:.15g}" for load in loads], "id": tests})
 
 
-def _wrong(shape: Shape, path: Sequence[Segment], at: str, loads: Sequence[float]) -> str | None:
+def _wrong(shape: Shape, path: Sequence[Segment], at: str, keys: PlanKeys) -> str | None:
     """`at`: the part of the path that led to `shape`."""
     if not path:
-        return _no_number(shape, at, loads)
+        return _no_number(shape, at, keys)
     segment, rest = path[0], path[1:]
     if isinstance(segment, Name):
-        return _wrong_name(shape, path, at, loads)
+        return _wrong_name(shape, path, at, keys)
     if not isinstance(shape, Entries):
         return f"{at} is no list"
     if isinstance(segment, Index):
-        if shape.loads and segment.index >= len(loads):
-            return f"{at} has {len(loads)} entries, the first is [0]: write {at}[load={loads[0]:g}]"
-        return _wrong(shape.entry, rest, f"{at}[{segment.index}]", loads)
+        entries = keys[shape.key] if shape.key else None
+        if entries is not None and segment.index >= len(entries):
+            return f"{at} has {len(entries)} entries, the first is [0]: write {at}[{shape.key}={entries[0]}]"
+        return _wrong(shape.entry, rest, f"{at}[{segment.index}]", keys)
     if isinstance(shape.entry, Mapping) and segment.key not in shape.entry:
         return f"the entries of {at} have no {segment.key}{_known(segment.key, shape.entry)}"
-    if shape.loads and segment.key == "load" and _number(segment.value) not in loads:
-        return f"the plan has no load {segment.value}; its steps are {', '.join(f'{load:g}' for load in loads)}"
-    return _wrong(shape.entry, rest, f"{at}[{segment.key}={segment.value}]", loads)
+    if segment.key == shape.key and not _among(segment, keys[segment.key]):
+        one, all_ = ("load", "steps") if shape.key == "load" else ("test", "tests")
+        return f"the plan has no {one} {segment.value}; its {all_} are {', '.join(keys[shape.key])}"
+    return _wrong(shape.entry, rest, f"{at}[{segment.key}={segment.value}]", keys)
 
 
-def _wrong_name(shape: Shape, path: Sequence[Segment], at: str, loads: Sequence[float]) -> str | None:
+def _wrong_name(shape: Shape, path: Sequence[Segment], at: str, keys: PlanKeys) -> str | None:
     match shape:
         case Leaf():
             return f"{at} has nothing below it"
         case Named():
             return None if all(isinstance(segment, Name) for segment in path) else f"{at} holds numbers by name"
         case Entries():
-            return _choose(shape, at, loads)
+            return _choose(shape, at, keys)
     names: list[str] = []
     for segment in path:
         if not isinstance(segment, Name):
@@ -169,7 +173,7 @@ def _wrong_name(shape: Shape, path: Sequence[Segment], at: str, loads: Sequence[
     for count in range(len(names), 0, -1):  # the longest first: a topology's own name may have dots
         key = ".".join(names[:count])
         if key in shape:
-            found = _wrong(shape[key], path[count:], f"{at}.{key}" if at else key, loads)
+            found = _wrong(shape[key], path[count:], f"{at}.{key}" if at else key, keys)
             if found is None:
                 return None
             wrong.append(found)
@@ -180,7 +184,7 @@ def _wrong_name(shape: Shape, path: Sequence[Segment], at: str, loads: Sequence[
     return f"{at} has no {names[0]}{_known(names[0], shape)}"
 
 
-def _no_number(shape: Shape, at: str, loads: Sequence[float]) -> str | None:
+def _no_number(shape: Shape, at: str, keys: PlanKeys) -> str | None:
     match shape:
         case Leaf.NUMBER:
             return None
@@ -189,18 +193,25 @@ def _no_number(shape: Shape, at: str, loads: Sequence[float]) -> str | None:
         case Named():
             return f"{at} is no number: add one of its names"
         case Entries():
-            return _choose(shape, at, loads)
+            return _choose(shape, at, keys)
     # An estimate stands for its value.
     return None if "value" in shape else f"{at} is no number: add one of {', '.join(shape)}"
 
 
-def _choose(entries: Entries, at: str, loads: Sequence[float]) -> str:
-    return f"{at} is a list: choose an entry, as in {at}[{f'load={loads[0]:g}' if entries.loads else 0}]"
+def _choose(entries: Entries, at: str, keys: PlanKeys) -> str:
+    entry = f"{entries.key}={keys[entries.key][0]}" if entries.key else 0
+    return f"{at} is a list: choose an entry, as in {at}[{entry}]"
 
 
 def _known(name: str, shape: Mapping[str, Shape]) -> str:
     near = difflib.get_close_matches(name, shape, n=1)
     return f"; did you mean {near[0]}?" if near else f"; it has {', '.join(shape)}"
+
+
+def _among(chosen: Having, entries: Sequence[str]) -> bool:
+    if chosen.key != "load":
+        return chosen.value in entries
+    return _number(chosen.value) in [float(load) for load in entries]
 
 
 def _number(text: str) -> float | None:

@@ -37,9 +37,14 @@ DEFINITIONS = (
         "the gain to the next step lies below it, and the gain to no later step reaches it."
     )),
     ("Knee and peak, fitted", (
-        "of the Universal Scalability Law (USL), which bends slowly, and of a line with one bend, both fitted to the "
-        "valid steps: where the gain per doubling falls below 1.3, where throughput is highest; told only inside the "
-        "measured range. The one that follows the steps better (by its BIC) is named: believe its knee."
+        "of laws fitted to the valid steps: where the gain per doubling falls below 1.3, where throughput is highest; "
+        "told only inside the measured range. The Universal Scalability Law (USL) bends slowly, a line with a bend "
+        "abruptly, an engine with a full batch slowly until it is full and then abruptly. The one that follows the "
+        "steps best (by its BIC) is named; the interval spans those of the laws that follow them as well."
+    )),
+    ("Full batch, fitted", (
+        "the load from which on more users only wait: what the engines take at once (max_num_seqs times instances), or "
+        "what fits their KV cache."
     )),
     ("Crossover", "the load between two steps at which the ratio of two topologies passes 1, with its interval."),
     ("Finishes requests sooner", (

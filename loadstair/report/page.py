@@ -18,6 +18,8 @@ from loadstair.report.steps import Steps, steps
 from loadstair.report.versus import Versus, caveats, versus
 
 JOULE = "output_tokens_per_joule"
+LAWS = {"usl": "USL", "full_batch": "full batch", "piecewise": "bend"}
+"""What `capacity.fit` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,7 @@ def _card(name: str, topology: Mapping[str, Any], style: int, unit: str) -> Card
         style=style,
         subtitle=subtitle,
         facts=known,
-        notes=tuple(finding["message"] for finding in capacity["findings"]),
+        notes=tuple(finding["message"] for finding in (*capacity["findings"], *_knee_findings(capacity))),
     )
 
 
@@ -174,15 +176,22 @@ def _failure(capacity: Mapping[str, Any], load: str) -> Fact:
     return Fact(name="First failure at", value=load, interval=f"({kind.replace('_', ' ')})" if kind else "")
 
 
+def _knee_findings(capacity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Which laws its interval spans, or why there is none; of too few loads the steps themselves tell."""
+    knee: Mapping[str, Any] = capacity.get("knee") or {}  # not in an older summary
+    return knee.get("findings", []) if capacity.get("fit") else []
+
+
 def _between_steps(capacity: Mapping[str, Any], unit: str) -> list[Fact]:
     """Estimates that lie between measured steps; older summaries have none."""
-    law, bent = capacity.get("usl") or {}, capacity.get("piecewise") or {}
-    better = {capacity.get("fit"): ", fits better"} if bent else {}
+    fit = capacity.get("fit") or ""
+    by = {name: capacity.get(name) or {} for name in LAWS}
     estimates = {
         "SLO limit reached at": capacity.get("slo_capacity"),
-        f"Knee, fitted (bend{better.get('piecewise', '')})": bent.get("knee_load"),
-        f"Knee, fitted (USL{better.get('usl', '')})": law.get("knee_load"),
-        "Peak, fitted (USL)": law.get("peak_load"),
+        f"Knee, fitted ({LAWS.get(fit, fit)})": capacity.get("knee"),
+        **{f"Knee by {word} alone": by[name].get("knee_load") for name, word in LAWS.items() if name != fit},
+        "Full batch, fitted": by["full_batch"].get("full_load") if fit == "full_batch" else None,
+        "Peak, fitted (USL)": by["usl"].get("peak_load"),
     }
     return [
         Fact(name=name, value=f"{view.value_only(one)} {unit}", interval=view.bounds(one))

@@ -1,7 +1,7 @@
 """Every step's tables: verdict and main numbers, all percentiles, and what was seen meanwhile."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loadstair.report import view
@@ -11,6 +11,8 @@ from loadstair.report.told import told_once
 Values = Mapping[str, Any]
 
 BYTES_PER_GIB = 2**30
+ADDED = {"refined": "added near the knee", "bisected": "added at the SLO's limit", "repeated": "taken again"}
+"""What the roles of a step's visits say to a reader; a planned one needs no words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class Row:
     valid: bool
     reasons: tuple[Values, ...] = ()
     """Findings; why the step is invalid."""
+    note: str = ""
+    """Why the step was measured, if not for the plan alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,8 @@ class Steps:
     topology: str
     style: int
     main: Table
+    stopped: tuple[str, ...]
+    """Why the climb ended before the plan's last step."""
     warnings: tuple[str, ...]
     """Each once, with its loads."""
     percentiles: tuple[Table, ...]
@@ -53,6 +59,7 @@ def steps(name: str, topology: Values, style: int, unit: str) -> Steps:
         topology=name,
         style=style,
         main=_main(topology["steps"]),
+        stopped=tuple(topology.get("stopped", ())),  # not in an older summary
         warnings=told_once(topology, "warnings", unit),
         percentiles=tuple(
             _percentiles(topology["steps"], f"{metric}_ms", title)
@@ -85,7 +92,7 @@ def _main(told: list[Values]) -> Table:
             power = Cell(value=view.number(step["telemetry"]["gpu_power_watts"]))
             cells += [_cell(step["output_tokens_per_joule"]), power]
         cells.append(Cell(value=view.percent(step["error_rate"]["value"])))
-        rows.append(_row(step, cells, reasons=tuple(step["reasons"])))
+        rows.append(replace(_row(step, cells), reasons=tuple(step["reasons"]), note=_added(step)))
     return Table(caption="Verdicts and main numbers", columns=(*columns, "Failed"), rows=tuple(rows))
 
 
@@ -153,8 +160,13 @@ def _meanwhile_cells(step: Values) -> list[Cell]:
     ]
 
 
-def _row(step: Values, cells: Iterable[Cell], reasons: tuple[Values, ...] = ()) -> Row:
-    return Row(label=view.load(step["load"]), cells=tuple(cells), valid=step["verdict"] == "valid", reasons=reasons)
+def _added(step: Values) -> str:
+    roles = dict.fromkeys(visit.get("role") for visit in step["visits"])
+    return ", ".join(ADDED[role] for role in roles if role in ADDED)
+
+
+def _row(step: Values, cells: Iterable[Cell]) -> Row:
+    return Row(label=view.load(step["load"]), cells=tuple(cells), valid=step["verdict"] == "valid")
 
 
 def _cell(values: Values) -> Cell:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from loadstair.analysis.staircase.failures import FailureKind, FailurePoint
+from loadstair.analysis.staircase.failure_point import FailurePoint
+from loadstair.analysis.step.failures import FailureKind
 from loadstair.analysis.summary import summary_json
 from loadstair.samples.record import Outcome, RequestSample
 from loadstair.samples.runrecord import Ending

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from loadstair.analysis.staircase.capacity import knee_of
+from loadstair.analysis.staircase.knee import Fits
 from loadstair.analysis.staircase.piecewise import PiecewiseFit, fit_piecewise
 from loadstair.analysis.staircase.usl import fit_usl
+from tests.analysis.test_full_batch import FULL, STEPS, TOKENS_OF_A_BATCH
 from tests.analysis.test_usl import KAPPA, LOADS, SIGMA, holds, law, measured, true_knee
 
 TRIALS = 60
@@ -70,28 +71,18 @@ def test_four_loads_are_too_few_for_a_bend() -> None:
     assert fit_piecewise(curve) is None
 
 
-FULL_BATCH = 48
-TOKENS_OF_A_BATCH = np.array([184, 357, 675, 1216, 2015, 2582, 2585, 2585], dtype=np.float64)
-"""At 2, 4 … 128 and 192 users, of an engine that slows as its batch grows and takes 48 requests at once."""
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_where_the_steps_follow_neither_fit_the_knee_spans_both(seed: int) -> None:
-    loads = np.array([2, 4, 8, 16, 32, 64, 128, 192], dtype=np.float64)
-    curve = measured(TOKENS_OF_A_BATCH, seed=seed, noise=0.005, loads=loads)
-    usl, piecewise = fit_usl(curve), fit_piecewise(curve)
-    assert usl is not None
-    assert piecewise is not None
-    knee = knee_of(usl, piecewise)
+def test_where_the_steps_follow_no_law_the_knee_spans_all(seed: int) -> None:
+    curve = measured(TOKENS_OF_A_BATCH, seed=seed, noise=0.005, loads=STEPS)
+    fits = Fits(usl=fit_usl(curve), piecewise=fit_piecewise(curve))  # neither is this engine's law
+    knee = fits.knee()
     assert [finding.id for finding in knee.findings] == ["knee.no_law"]
-    assert holds(knee, FULL_BATCH)
-    for fit in (usl, piecewise):
+    assert holds(knee, FULL)
+    for fit in fits.believed().values():
         assert holds(knee, fit.knee_load.value or 0)
 
 
-def test_a_fit_that_follows_the_steps_is_believed_alone() -> None:
-    curve = measured(law(LOADS), seed=1)
-    usl = fit_usl(curve)
-    assert usl is not None
-    assert not usl.misfit
-    assert knee_of(usl, fit_piecewise(curve)) == usl.knee_load
+def test_a_bend_is_placed_finer_than_any_grid() -> None:
+    found = fitted(bent(40, above=-0.2), seed=1, noise=0.0001)
+    assert holds(found.knee_load, 40)
+    assert found.knee_load.value == pytest.approx(40, rel=0.001)

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from loadstair.analysis.results import results_json
 from loadstair.analysis.shape.spike import Spike, spike
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.measure import measure_visit
@@ -221,3 +222,9 @@ def test_a_visit_that_broke_off_before_the_usual_load_came_back_tells_nothing() 
     slo = plan_of(SERVERS, slo=SLO).slo
     assert slo is not None
     assert spike(judged, run.samples, run.telemetry, slo, np.random.default_rng(1)) is None
+
+
+def test_the_flat_records_say_which_is_the_surge() -> None:
+    records = results_json(calm().summary())
+    names = [str(record["test_id"]).removeprefix(next(iter(SERVERS))) for record in records]
+    assert names == ["-4-usual", "-16-surge"]

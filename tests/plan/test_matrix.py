@@ -131,6 +131,11 @@ def test_a_threshold_may_name_a_test_of_a_matrix_and_only_there() -> None:
     assert "did you mean recommended?" in wrong["thresholds[0]"]
 
 
+def test_a_threshold_on_a_test_that_the_matrix_has_not_is_refused_with_the_plan() -> None:
+    wrong = problems_of(raw_with() | {"thresholds": ["matrix.tp4.tests[id=T9].latency_ratio <= 2"]})
+    assert "the plan has no test T9; its tests are T1, T2" in wrong["thresholds[0]"]
+
+
 def test_quick_halves_the_runs_and_the_idle_time_and_keeps_the_tests() -> None:
     plan = read_plan(PLANS / "vllm-matrix.yaml")
     short = matrix_of(quick(plan, partial(expected_e2e_s, plan)))

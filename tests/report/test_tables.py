@@ -1,6 +1,7 @@
 """The tables of steps and of comparisons, as rows of words."""
 
 from loadstair.report.page import page
+from loadstair.report.render import render_report
 from loadstair.report.steps import Steps, steps
 from loadstair.report.versus import versus
 from tests.report.values import mixed_summary, single_run, summary_of
@@ -18,6 +19,21 @@ def test_an_invalid_step_stands_in_the_table_with_its_reasons() -> None:
     assert [(row.label, row.valid, row.reasons) for row in valid] == [("4", True, ()), ("16", True, ())]
     assert not invalid.valid
     assert "the load generator was too slow" in invalid.reasons[0]["message"]
+
+
+def test_a_step_that_was_added_or_taken_again_says_why() -> None:
+    summary = mixed_summary()
+    first, second, _ = summary["topologies"]["tp4"]["steps"]
+    first["visits"][0]["role"] = "refined"
+    second["visits"] = [{"role": "planned"}, {"role": "repeated"}]
+    assert [row.note for row in of("tp4", summary).main.rows] == ["added near the knee", "taken again", ""]
+
+
+def test_a_climb_that_ended_early_says_why_below_its_steps() -> None:
+    summary = mixed_summary()
+    summary["topologies"]["tp4"]["stopped"] = ["requests failed at load 64"]
+    assert of("tp4", summary).stopped == ("requests failed at load 64",)
+    assert "Ended early: requests failed at load 64." in render_report(summary, "", {})
 
 
 def test_every_row_has_a_cell_for_each_column() -> None:

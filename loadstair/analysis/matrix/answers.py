@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadstair.analysis.matrix.table import MatrixResult, Status, TestResult
-from loadstair.analysis.staircase.failures import FailureKind
 from loadstair.analysis.statistics.bootstrap import ratio
+from loadstair.analysis.step.failures import FailureKind
 from loadstair.plan.model import Lengths, Matrix
 
 SATURATED_SHARE = 0.9

@@ -10,9 +10,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from loadstair.analysis.staircase.failures import MS_PER_S, Failure, failures
 from loadstair.analysis.statistics.bootstrap import DRAWS, Measured, between_draws, measured, ratio
 from loadstair.analysis.statistics.estimate import Estimate, Finding, Severity
+from loadstair.analysis.step.failures import MS_PER_S, Failure, failures
 from loadstair.analysis.step.latency import FloatArray
 from loadstair.analysis.step.pool import JudgedStep
 from loadstair.plan.matrix import baseline_label

@@ -5,14 +5,13 @@ Loads are those measured: nothing here lies between two steps.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from loadstair.analysis.staircase.curve import KNEE_GAIN_MIN, LOG2_KNEE_GAIN, curve_of
-from loadstair.analysis.staircase.piecewise import PiecewiseFit, fit_piecewise
+from loadstair.analysis.staircase.knee import Fits, fit_laws
 from loadstair.analysis.staircase.slo_capacity import slo_capacity
-from loadstair.analysis.staircase.usl import FEW_LOADS, UslFit, fit_usl
 from loadstair.analysis.statistics.bootstrap import Measured, interval, ratio
 from loadstair.analysis.statistics.estimate import Estimate, Finding, inverse, scaled
 from loadstair.analysis.step.pool import LoadStep
@@ -24,10 +23,6 @@ DOUBLED = 2.0
 CUT_OFF = "capacity.cut_off"
 """The finding that says that invalid steps lie above the best valid one."""
 NO_VALID_STEP = Finding.info("capacity.none", "no valid step: nothing can be said of its capacity")
-NO_LAW = Finding.info(
-    "knee.no_law",
-    "throughput follows neither the law nor a line with a bend within its noise: the knee's interval spans both",
-)
 GONE = (Outcome.REFUSED, Outcome.DISCONNECTED)
 S_PER_HOUR = 3600.0
 MILLION = 1e6
@@ -47,14 +42,8 @@ class Capacity:
     goodput_load: float | None
     knee_load: float | None
     """The last step before the gain per doubling of the load falls below KNEE_GAIN_MIN and stays there."""
-    usl: UslFit | None
-    """The Universal Scalability Law, which places a knee between the steps; None with too few valid loads."""
-    piecewise: PiecewiseFit | None
-    """A line with a bend does too."""
-    fit: str | None
-    """ "usl" or "piecewise": which of the two follows the steps better, told by BIC; None without either."""
-    knee: Estimate
-    """As that one has it; see `knee_of`."""
+    fits: Fits
+    """Laws, which place the knee between the steps: `fits.knee()`."""
     latency_doubling_load: float | None
     """First valid step whose median e2e is above twice that of the first step."""
     slo_violated_load: float | None
@@ -87,9 +76,7 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
     knee, knee_findings = knee_load(valid, rng)
     apart = rng.spawn(1)[0]
     curve = curve_of(valid, apart)
-    usl = None if curve is None else fit_usl(curve)
-    piecewise = None if curve is None else fit_piecewise(curve)
-    better = _better(usl, piecewise)
+    fits = Fits() if curve is None else fit_laws(curve)
     doubling, doubling_findings = latency_doubling_load(steps)
     recommended, recommended_findings = recommended_load(steps, doubling)
     usd_per_s = None if gpus is None or gpus.usd_per_hour is None else gpus.usd_per_hour * gpus.count / S_PER_HOUR
@@ -101,10 +88,7 @@ def capacity(steps: Sequence[LoadStep], gpus: Gpus | None, rng: np.random.Genera
         saturation_load=None if saturation is None else saturation.load,
         goodput_load=None if best is None else best.load,
         knee_load=knee,
-        usl=usl,
-        piecewise=piecewise,
-        fit=None if better is None else "usl" if better is usl else "piecewise",
-        knee=knee_of(usl, piecewise),
+        fits=fits,
         latency_doubling_load=doubling,
         slo_violated_load=next((step.load for step in valid if step.slo_met is False), None),
         slo_capacity_load=_last_of_first(steps, lambda step: step.slo_met is True),
@@ -159,28 +143,6 @@ def _log2_gain(before: LoadStep, after: LoadStep, rng: np.random.Generator) -> _
         return None
     log_loads = math.log(after.load / before.load)
     return _Gain(value=math.log(gained.value) / log_loads, high=interval(gained.log_draws)[1] / log_loads)
-
-
-def knee_of(usl: UslFit | None, piecewise: PiecewiseFit | None) -> Estimate:
-    """That of the fit which follows the steps better. Where even that one is off them by more than their noise, the
-    truth has another shape: then the interval spans that of the other fit too, and there is none where that has none.
-    """
-    better = _better(usl, piecewise)
-    if better is None:
-        return Estimate.nothing(findings=(FEW_LOADS,))
-    knee = better.knee_load
-    other = piecewise if better is usl else usl
-    if not better.misfit or other is None or knee.low is None or knee.high is None:
-        return knee
-    if other.knee_load.low is None or other.knee_load.high is None:
-        return Estimate.nothing(knee.n, (*other.knee_load.findings, NO_LAW))
-    low, high = min(knee.low, other.knee_load.low), max(knee.high, other.knee_load.high)
-    return replace(knee, low=low, high=high, findings=(NO_LAW,))
-
-
-def _better(usl: UslFit | None, piecewise: PiecewiseFit | None) -> UslFit | PiecewiseFit | None:
-    fits = [fit for fit in (usl, piecewise) if fit is not None]
-    return min(fits, key=lambda fit: fit.bic, default=None)
 
 
 def latency_doubling_load(steps: Sequence[LoadStep]) -> tuple[float | None, tuple[Finding, ...]]:

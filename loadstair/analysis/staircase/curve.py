@@ -8,6 +8,7 @@ repeats of eight loads it has seven degrees of freedom instead of one for each l
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -97,6 +98,28 @@ def curve_of(steps: Sequence[LoadStep], rng: np.random.Generator) -> Curve | Non
     )
 
 
+class KneeFit(Protocol):
+    """A law fitted to a curve, and where it has the knee."""
+
+    @property
+    def knee_load(self) -> Estimate:
+        """Nothing unless its whole interval lies inside the measured range."""
+
+    @property
+    def log_knee_draws(self) -> FloatArray:
+        """Shape [DRAWS]; infinite where a draw has none."""
+
+    @property
+    def bic(self) -> float: ...
+
+    @property
+    def misfit(self) -> bool:
+        """The curve is off the law by more than its noise explains."""
+
+    def log_tokens_at(self, loads: FloatArray) -> FloatArray:
+        """Shape [DRAWS, loads]: what each draw expects there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residuals:
     """How far a fit is off the curve."""
@@ -128,18 +151,16 @@ def log_interval_ends(log_value: float, log_draws: FloatArray) -> tuple[float, f
     return math.exp(min(low, log_value)), math.exp(max(high, log_value))
 
 
-def knee_inside(curve: Curve, log_knee: float, log_knee_draws: FloatArray, id_: str) -> Estimate:
+def load_inside(curve: Curve, log_load: float, log_load_draws: FloatArray, id_: str, noun: str = "knee") -> Estimate:
     """Nothing, with the reason, unless the whole interval lies inside the measured range."""
-    low, high = interval(np.clip(log_knee_draws, -700, 700))
-    low, high = min(low, log_knee), max(high, log_knee)
+    low, high = interval(np.clip(log_load_draws, -700, 700))
+    low, high = min(low, log_load), max(high, log_load)
     count = len(curve.loads)
-    if high > math.log(curve.highest):
-        message = f"no knee inside the range: it is not below load {curve.highest:g} with confidence"
-        return Estimate.nothing(count, (Finding.info(f"{id_}.no_knee", message),))
-    if low < math.log(curve.lowest):
-        message = f"no knee inside the range: it is not above load {curve.lowest:g} with confidence"
-        return Estimate.nothing(count, (Finding.info(f"{id_}.no_knee", message),))
-    return Estimate(value=math.exp(log_knee), low=math.exp(low), high=math.exp(high), n=count)
+    if math.log(curve.lowest) <= low and high <= math.log(curve.highest):
+        return Estimate(value=math.exp(log_load), low=math.exp(low), high=math.exp(high), n=count)
+    where = f"below load {curve.highest:g}" if high > math.log(curve.highest) else f"above load {curve.lowest:g}"
+    message = f"no {noun} inside the range: it is not {where} with confidence"
+    return Estimate.nothing(count, (Finding.info(f"{id_}.no_{noun.replace(' ', '_')}", message),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from loadstair.analysis.staircase.curve import Curve, curve_of
-from loadstair.analysis.staircase.usl import fit_usl
+from loadstair.analysis.staircase.knee import fit_laws
 from loadstair.analysis.statistics.bootstrap import interval
 from loadstair.analysis.step.latency import FloatArray
 from loadstair.analysis.step.pool import LoadStep
@@ -28,20 +28,23 @@ def refine_load(steps: Sequence[LoadStep], rng: np.random.Generator) -> float | 
     """The load, a whole number not measured yet, between the measured ones around the knee, whose throughput would tell
     most of where the knee lies; None where it is known, has too few loads to be fitted, or no load lies between.
 
-    The draws of the fit give the knee and the throughput expected at each candidate together. As far as both are
-    normal, measuring there takes cov² / (var + noise²) off the knee's variance. A load far from the knee can promise
-    more than one beside it, but only if the law holds that far: near the knee it need not.
+    The draws of the laws that follow the steps give the knee and the throughput expected at each candidate together.
+    As far as both are normal, measuring there takes cov² / (var + noise²) off the knee's variance. A load far from the
+    knee can promise more than one beside it, but only if the law holds that far: near the knee it need not.
     """
     curve = curve_of([step for step in steps if step.valid], rng)
-    law = None if curve is None else fit_usl(curve)
-    if curve is None or law is None:
+    if curve is None:
         return None
-    inside = np.clip(law.log_knee_draws, math.log(curve.lowest), math.log(curve.highest))
+    laws = fit_laws(curve).believed()
+    if not laws:
+        return None
+    log_knees = np.concatenate([law.log_knee_draws for law in laws.values()])
+    inside = np.clip(log_knees, math.log(curve.lowest), math.log(curve.highest))
     low, high = np.exp(interval(inside))
     candidates = _candidates([step.load for step in steps], curve, float(low), float(high))
     if not len(candidates) or inside.std() < KNEE_KNOWN:
         return None
-    expected = law.log_tokens_at(candidates)
+    expected = np.concatenate([law.log_tokens_at(candidates) for law in laws.values()])
     noise = np.interp(np.log(candidates), np.log(curve.loads), curve.spread)
     off = expected - expected.mean(axis=0)
     shared = (off * (inside - inside.mean())[:, None]).mean(axis=0)

@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of, knee_inside, residuals
+from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN, Curve, estimate_of, load_inside, residuals
 from loadstair.analysis.statistics.bootstrap import interval
 from loadstair.analysis.statistics.estimate import Estimate, Finding
 from loadstair.analysis.step.latency import FloatArray
@@ -43,10 +43,8 @@ class UslFit:
     knee_load: Estimate
     """Where the slope of log(throughput) over log(load) falls to log2(KNEE_GAIN_MIN): from there on, throughput gains
     less than KNEE_GAIN_MIN per doubling. Nothing unless the whole interval lies inside the measured range."""
-    log_knee: float
-    """As fitted, wherever it lies: infinite where the law never gets there."""
     log_knee_draws: FloatArray
-    """Shape [DRAWS]."""
+    """Shape [DRAWS]; infinite where the law never gets there."""
     coefficients: FloatArray
     """Shape [DRAWS, 3]: p, b and c."""
     bic: float
@@ -70,7 +68,7 @@ def fit_usl(curve: Curve) -> UslFit | None:
     by_noise = _fit(curve.loads, fitted + curve.deviations, curve.spread)[1]
     off = residuals(float(squares[0]), count - PARAMETERS, by_noise)
     draws, _ = _fit(curve.loads, curve.draws(off.scale), curve.spread)
-    log_knee, log_knee_draws = float(_log_knee(point)[0]), _log_knee(draws)
+    log_knee_draws = _log_knee(draws)
     contention, coherency = _laws(point), _laws(draws)
     peak_load, peak_tokens = _peak(curve, point, draws)
     return UslFit(
@@ -78,8 +76,7 @@ def fit_usl(curve: Curve) -> UslFit | None:
         coherency=estimate_of(float(contention[1][0]), coherency[1], count),
         peak_load=peak_load,
         peak_tokens_per_s=peak_tokens,
-        knee_load=knee_inside(curve, log_knee, log_knee_draws, "usl"),
-        log_knee=log_knee,
+        knee_load=load_inside(curve, float(_log_knee(point)[0]), log_knee_draws, "usl"),
         log_knee_draws=log_knee_draws,
         coefficients=draws,
         bic=float(squares[0]) + PARAMETERS * math.log(count),

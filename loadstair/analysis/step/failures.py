@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from loadstair.analysis.step.latency import e2e_ms
-from loadstair.analysis.step.pool import JudgedStep, LoadStep
+from loadstair.analysis.step.pool import JudgedStep
 from loadstair.samples.frame import Samples
 from loadstair.samples.record import Outcome
 from loadstair.samples.runrecord import Ending, RunRecord
@@ -37,29 +37,6 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailurePoint:
-    """The first load of a staircase at which a request failed, or the topology died."""
-
-    load: float
-    kind: FailureKind
-    """Of what happened most often there; out of memory, wherever that was said."""
-    message: str
-    """In the server's words, as far as there are any."""
-
-
-def failure_point(steps: Sequence[LoadStep], samples: Samples, run: RunRecord) -> FailurePoint | None:
-    """`steps` of one topology in the order of their load; `samples` of the whole run. None where nothing failed."""
-    for step in steps:
-        died = any(_died(visit, run) for visit in step.visits)
-        if not (step.failed or died):
-            continue
-        found = failures(step.visits, samples, run, latency_s_max=None)
-        worst = max(found, key=lambda one: (one.kind is FailureKind.OUT_OF_MEMORY, one.requests))
-        return FailurePoint(load=step.load, kind=worst.kind, message=worst.message)
-    return None
-
-
 def failures(
     bursts: Sequence[JudgedStep], samples: Samples, run: RunRecord, latency_s_max: float | None
 ) -> tuple[Failure, ...]:
@@ -74,7 +51,7 @@ def failures(
     return tuple(Failure(kind=kind, requests=count, message=message) for (kind, message), count in found.items())
 
 
-def _died(judged: JudgedStep, run: RunRecord) -> bool:
+def died_in(judged: JudgedStep, run: RunRecord) -> bool:
     """Whether the run ended because the topology died in this step."""
     return run.ending is Ending.TOPOLOGY_FAILED and not judged.step.record.tail_complete
 
@@ -85,7 +62,7 @@ def _of_step(
     requests = samples.requests
     step = judged.step
     own = requests[((requests["visit"] == step.visit.visit) & (requests["step"] == step.record.step)).fillna(False)]
-    died = _died(judged, run)
+    died = died_in(judged, run)
     if latency_s_max is None and not died:
         own = own[own["outcome"] != Outcome.KILLED]
     ok = own["outcome"] == Outcome.OK
