@@ -177,9 +177,10 @@ def _failure(capacity: Mapping[str, Any], load: str) -> Fact:
 
 
 def _knee_findings(capacity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Which laws its interval spans, or why there is none; of too few loads the steps themselves tell."""
+    """Which laws its interval spans, or why there is none; not where the steps say so themselves."""
     knee: Mapping[str, Any] = capacity.get("knee") or {}  # not in an older summary
-    return knee.get("findings", []) if capacity.get("fit") else []
+    told = any(finding["id"] == "capacity.no_knee" for finding in capacity["findings"])
+    return knee.get("findings", []) if capacity.get("fit") and not told else []
 
 
 def _between_steps(capacity: Mapping[str, Any], unit: str) -> list[Fact]:

@@ -27,16 +27,14 @@ def spike_parts(summary: Values) -> tuple[ShapePart, ...]:
 
 def _notes(told: Values, mode: str) -> tuple[str, ...]:
     unit = view.load_unit(mode)
-    invalid = () if told["verdict"] == "valid" else ("This spike is invalid: the reasons stand with its steps, below.",)
     surge = f"From {view.load_words(told['usual_load'], unit)} to {view.load_words(told['surge_load'], unit)} and back."
+    if told["verdict"] != "valid":
+        return (f"{surge} This spike is invalid, and no answer: the reasons stand with its steps, below.",)
     recovery = told["recovery_s"]
     if recovery["value"] is None:
         at_least = f"{view.digits(told['recovery_s_at_least'])} s" if told["recovered_share"] < 1 else view.ABSENT
-        return (*invalid, f"{surge} Time until the SLO held again: not known; watched for {at_least}.")
-    return (
-        *invalid,
-        f"{surge} Time from the surge's end until the SLO held again: {view.estimate(recovery, ' s')}.",
-    )
+        return (f"{surge} Time until the SLO held again: not known; watched for {at_least}.",)
+    return (f"{surge} Time from the surge's end until the SLO held again: {view.estimate(recovery, ' s')}.",)
 
 
 def _table(told: Values) -> Table:

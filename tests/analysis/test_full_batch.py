@@ -1,11 +1,14 @@
 """A full batch on curves of known truth, and what the knee makes of several laws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from loadstair.analysis.staircase.curve import LOG2_KNEE_GAIN
 from loadstair.analysis.staircase.full_batch import FullBatchFit, fit_full_batch
 from loadstair.analysis.staircase.knee import Fits, fit_laws
+from loadstair.analysis.staircase.usl import fit_usl
 from tests.analysis.test_usl import KAPPA, LOADS, SIGMA, holds, law, measured, true_knee
 
 TRIALS = 60
@@ -93,9 +96,20 @@ def test_the_best_law_gives_the_value() -> None:
 
 
 def test_there_is_no_knee_where_a_law_that_follows_the_steps_alike_has_none() -> None:
-    fits = fit_laws(measured(100 * LOADS**0.8, seed=1))
-    assert fits.knee().value is None
-    assert any("no knee inside the range" in finding.message for finding in fits.knee().findings)
+    curve = measured(TOKENS_OF_A_BATCH, seed=1, noise=0.005, loads=STEPS)
+    bent, straight = fit_full_batch(curve), fit_usl(measured(100 * STEPS, seed=1, noise=0.005, loads=STEPS))
+    assert bent is not None
+    assert straight is not None
+    knee = Fits(full_batch=bent, usl=replace(straight, bic=bent.bic + 1)).knee()
+    assert knee.value is None
+    assert [finding.id for finding in knee.findings] == ["usl.no_knee", "knee.laws_alike"]
+    assert Fits(full_batch=bent, usl=replace(straight, bic=bent.bic + 10)).knee() == bent.knee_load
+
+
+def test_laws_that_agree_on_having_no_knee_say_so_once() -> None:
+    knee = fit_laws(measured(100 * LOADS**0.8, seed=1)).knee()
+    assert knee.value is None
+    assert [finding.message.split(":")[0] for finding in knee.findings] == ["no knee inside the range"]
 
 
 def test_without_any_law_it_says_how_many_loads_it_takes() -> None:

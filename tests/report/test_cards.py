@@ -42,5 +42,7 @@ def test_the_fitted_knee_is_the_one_to_believe_and_those_of_other_laws_stand_bes
 def test_why_the_knee_spans_several_laws_or_is_none_is_a_note() -> None:
     finding = {"id": "knee.no_law", "severity": "info", "message": "it is off all of them"}
     knee = {"value": None, "low": None, "high": None, "n": 8, "findings": [finding]}
-    assert "it is off all of them" in card({"fit": "usl", "knee": knee}).notes
-    assert "it is off all of them" not in card({"fit": None, "knee": knee}).notes
+    assert "it is off all of them" in card({"fit": "usl", "knee": knee, "findings": []}).notes
+    assert "it is off all of them" not in card({"fit": None, "knee": knee, "findings": []}).notes
+    no_knee = {"id": "capacity.no_knee", "severity": "info", "message": "it grew up to load 64"}
+    assert card({"fit": "usl", "knee": knee, "findings": [no_knee]}).notes == ("it grew up to load 64",)

@@ -51,7 +51,7 @@ def findings_of(*, failed: int, requests: int, never_lost: bool, invalid: tuple[
                 "steps",
             )
         )
-    if never_lost:
+    if never_lost and not invalid:
         findings.append(never_lost_finding())
     return tuple(findings)
 

@@ -53,7 +53,8 @@ class Fits:
         best = next(iter(fits.values()))
         for name, fit in fits.items():
             if fit.knee_load.value is None:
-                said = _said(fits, f"{WORDS[name]} has no knee inside the range")
+                agreed = all(other.knee_load.value is None for other in fits.values())
+                said = () if agreed else _said(fits, f"{WORDS[name]} has no knee inside the range")
                 return Estimate.nothing(fit.knee_load.n, (*fit.knee_load.findings, *said))
         return replace(
             best.knee_load,
