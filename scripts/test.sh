@@ -11,9 +11,10 @@ ruff format --quiet --check .
 mypy
 run() { python -m pytest -q --timeout 300 "${select[@]}" "$@"; }
 if [ $# -gt 0 ]; then run "$@"; exit; fi
-# What starts no process and looks at no clock runs on all cores; the rest has them for itself, one test at a time.
-pure=(tests/analysis tests/fuzz tests/plan tests/samples tests/serving tests/test_architecture.py tests/test_steering.py)
+# Tests that hold times against times have all cores for themselves, one at a time; the others share them, each file on
+# one core. Those that take longest come first, so that no core is left alone with them at the end.
+timed=(tests/calibrate tests/simserver tests/test_main_job.py tests/test_matrix_job.py tests/test_real_engine.py)
 status=0
-run -n auto "${pure[@]}" || status=$?
-run "${pure[@]/#/--ignore=}" || status=$?
+run -n auto --dist loadfile tests/drive tests/test_bad_input.py tests "${timed[@]/#/--ignore=}" || status=$?
+run "${timed[@]}" || status=$?
 exit $status

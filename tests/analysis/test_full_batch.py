@@ -11,7 +11,7 @@ from loadstair.analysis.staircase.knee import Fits, fit_laws
 from loadstair.analysis.staircase.usl import fit_usl
 from tests.analysis.test_usl import KAPPA, LOADS, SIGMA, holds, law, measured, true_knee
 
-TRIALS = 60
+TRIALS = 30
 STEPS = np.array([2, 4, 8, 16, 32, 64, 128, 192], dtype=np.float64)
 FULL = 48
 TOKENS_OF_A_BATCH = np.array([184, 357, 675, 1216, 2015, 2582, 2585, 2585], dtype=np.float64)
@@ -41,7 +41,7 @@ def test_a_planted_batch_and_its_contention_are_recovered() -> None:
 @pytest.mark.parametrize(("full", "ratio"), [(24, 0.002), (40, 0.01), (100, 0.005)])
 def test_a_planted_batch_lies_in_its_interval(full: float, ratio: float) -> None:
     held = [holds(fitted(full_batch(full, ratio), seed=seed).knee_load, full) for seed in range(TRIALS)]
-    assert 0.85 <= np.mean(held) <= 1.0  # 60 trials have a standard error of 2.8 points
+    assert np.mean(held) >= 0.85  # 30 trials have a standard error of 4 points; bench/laws.py has more
 
 
 def test_the_knee_lies_below_the_full_batch_where_contention_is_stronger() -> None:

@@ -20,9 +20,8 @@ from loadstair.analysis.step.latency import FloatArray
 LOADS_MIN = 5
 """Three parameters, a load on either side of the full batch, and one to see whether they fit."""
 PARAMETERS = 3
-BATCHES = 100
-"""Full batches tried, equally far from each other in log(load)."""
-RATIOS = 40
+BATCHES, RATIOS = 50, 20
+"""How many of each are tried first, equally far from each other in their logarithms."""
 RATIO_MIN, RATIO_MAX = 1e-3, 1e3
 """Least r tried, times the highest load, and most, times the lowest: less or more than that is not seen."""
 ITERATIONS = 6
