@@ -1,6 +1,7 @@
 """Who may import whom. The rooms and the rule: docs/architecture.md."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from loadstair.load.config import CONFIG_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loadstair"
@@ -152,6 +155,18 @@ def test_the_orchestrator_is_plain_python() -> None:
     code = "import loadstair.cli, sys; print(sorted({'locust', 'gevent'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("driven", [True, False])
+def test_what_a_request_takes_is_imported_with_the_locustfile_unless_the_process_is_driven(driven: bool) -> None:
+    """It takes seconds: a test that has begun would lose them, in every worker. One that is driven is waited for, and
+    may be a master, which needs none of it."""
+    code = "import sys, locustfiles.chat; print('openai' in sys.modules)"
+    environment = os.environ | ({CONFIG_VARIABLE: "/nowhere"} if driven else {})
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert shown.stdout == f"{not driven}\n"
 
 
 def test_no_module_is_a_drawer() -> None:

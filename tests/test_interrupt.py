@@ -13,6 +13,15 @@ from loadstair.errors import Interrupted
 from loadstair.interrupt import STOP_SIGNALS, interruptible
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_ignored() -> Iterator[None]:
+    """As nohup, under which these tests may run, has SIGHUP ignored."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Thing:
     pass
 
@@ -27,6 +36,12 @@ def wait() -> None:
 def test_a_stop_signal_is_an_exception(number: signal.Signals) -> None:
     with pytest.raises(Interrupted, match=number.name), interruptible():
         signal.raise_signal(number)
+
+
+def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interruptible():
+        signal.raise_signal(signal.SIGHUP)
 
 
 def test_where_exceptions_are_ignored_it_comes_once_more() -> None:

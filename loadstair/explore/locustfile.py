@@ -21,6 +21,10 @@ def register(events: Events) -> None:
     if hasattr(events, "stream_complete"):
         return
     add_events(events)
+    if not driven():
+        # Before Locust forks its workers, and before one of them says that it is ready: it takes seconds, which a test
+        # that has begun would lose.
+        import loadstair.explore.install  # noqa: F401
     events.init_command_line_parser.add_listener(_add_arguments)  # type: ignore[no-untyped-call]
     events.init.add_listener(_install)  # type: ignore[no-untyped-call]
 
@@ -38,7 +42,6 @@ def _install(environment: Environment, **_: Any) -> None:
         if driven():
             install_driven(environment)
         else:
-            # Here, not above: a worker that is driven needs neither board nor pages, and should start fast.
             from loadstair.explore.install import install
 
             install(environment)
