@@ -12,9 +12,9 @@ mypy
 run() { python -m pytest -q --timeout 300 "${select[@]}" "$@"; }
 if [ $# -gt 0 ]; then run "$@"; exit; fi
 # Tests that hold times against times have all cores for themselves, one at a time; the others share them, each file on
-# one core. Those that take longest come first, so that no core is left alone with them at the end.
+# one core.
 timed=(tests/calibrate tests/simserver tests/test_main_job.py tests/test_matrix_job.py tests/test_real_engine.py)
 status=0
-run -n auto --dist loadfile tests/drive tests/test_bad_input.py tests "${timed[@]/#/--ignore=}" || status=$?
+run -n auto --dist loadfile tests "${timed[@]/#/--ignore=}" || status=$?
 run "${timed[@]}" || status=$?
 exit $status

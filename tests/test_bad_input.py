@@ -113,7 +113,13 @@ def test_an_engine_that_never_becomes_ready(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [("500", "500"), ("429", "429"), ("html", "text/html"), ("no-done", "[DONE]")]
+    ("mode", "words"),
+    [
+        ("500", "500"),
+        pytest.param("429", "429", marks=pytest.mark.slow),
+        pytest.param("html", "text/html", marks=pytest.mark.slow),
+        ("no-done", "[DONE]"),
+    ],
 )
 def test_an_engine_that_answers_wrongly_from_the_start(tmp_path: Path, mode: str, words: str) -> None:
     one_line(run_odd(tmp_path, mode, good=0), 3, words)
@@ -279,6 +285,7 @@ def test_a_key_that_no_header_can_carry_is_not_shown(tmp_path: Path, monkeypatch
     assert "sk-hidden" not in ended.err + ended.out
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_running_and_its_steps_can_be_analysed(tmp_path: Path) -> None:
     load = {"steps": [2, 4, 8], "warmup_s": 0.5, "hold_s": 1.5}
     plan = write_plan(tmp_path / "p.yaml", [simulated("pair", 2, 2)], load=load)
@@ -302,7 +309,12 @@ def test_a_killed_run_leaves_nothing_running_and_its_steps_can_be_analysed(tmp_p
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("run.json", "[]"), ("run.json", "{"), ("summary.json", "{}"), ("plan.yaml", "name: [")],
+    [
+        ("run.json", "{"),
+        ("summary.json", "{}"),
+        pytest.param("run.json", "[]", marks=pytest.mark.slow),
+        pytest.param("plan.yaml", "name: [", marks=pytest.mark.slow),
+    ],
 )
 def test_a_damaged_run_folder(tmp_path: Path, damaged_copy: Path, name: str, content: str) -> None:
     (damaged_copy / name).write_text(content)

@@ -197,6 +197,7 @@ def test_ticks_are_asked_for_from_a_time_on(board: Board, clock: Clock) -> None:
     assert board.ticks(0.0)[0].users == 3
 
 
+@pytest.mark.slow
 def test_of_a_long_test_the_older_ticks_are_thinned(board: Board, clock: Clock) -> None:
     for second in range(3 * TICKS_MAX):
         clock.seconds = second
