@@ -24,6 +24,7 @@ TRUE_MEAN = 50 * np.exp(0.125)
 TRUE_QUANTILES = {q: 50 * np.exp(0.5 * stats.norm.ppf(q)) for q in (0.5, 0.9, 0.99)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("requests", "correlation", "bounded"),
     [
@@ -70,6 +71,7 @@ def test_correlated_requests_seldom_claim_a_percentile_that_they_do_not_know() -
     assert wrong / TRIALS <= 0.05
 
 
+@pytest.mark.slow
 def test_a_p99_is_covered_as_soon_as_it_has_an_interval() -> None:
     rng = np.random.default_rng(14)
     truth = np.exp(2.3263478740408408)  # the lognormal's p99: exp of the normal's

@@ -38,6 +38,7 @@ def test_a_planted_batch_and_its_contention_are_recovered() -> None:
     assert not found.misfit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("full", "ratio"), [(24, 0.002), (40, 0.01), (100, 0.005)])
 def test_a_planted_batch_lies_in_its_interval(full: float, ratio: float) -> None:
     held = [holds(fitted(full_batch(full, ratio), seed=seed).knee_load, full) for seed in range(TRIALS)]

@@ -30,12 +30,14 @@ def test_a_planted_bend_and_its_slopes_are_recovered() -> None:
     assert found.slope_above.value == pytest.approx(0.05, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("knee", "above"), [(10, 0.0), (16, 0.1), (40, -0.2)])
 def test_a_planted_bend_lies_in_its_interval(knee: float, above: float) -> None:
     held = [holds(fitted(bent(knee, above), seed=seed).knee_load, knee) for seed in range(TRIALS)]
     assert np.mean(held) >= 0.85  # 30 trials have a standard error of 4 points; bench/laws.py has more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [1.0, 0.8, 0.2])
 def test_a_straight_line_has_no_knee_and_says_so(slope: float) -> None:
     knees = [fitted(100 * LOADS**slope, seed=seed).knee_load for seed in range(TRIALS)]
