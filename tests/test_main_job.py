@@ -116,21 +116,27 @@ def test_the_servers_own_counters_agree(job: Job) -> None:
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_ttft_and_itl_are_what_the_engine_really_did(job: Job, step: int) -> None:
-    """Within 2 ms or 2 %, however busy this machine was: both sides tell when things happened, not when they should."""
+    """Within 2 ms or 2 %, however busy this machine was: both sides tell when things happened, not when they should.
+
+    An engine that waits for its core has read a request later than it came. That is part of the TTFT and not of what
+    the engine knows: beyond the median, its writes are held against when the request was sent.
+    """
     measured = job.read("summary.json")["topologies"]["one"]["steps"][step]
     step = last_try(job, measured["load"])["step"]
     held = job.samples.query("topology == 'one' and phase == 'hold' and step == @step").index
     ledger = job.ledger("one")
     ttft_ms = np.array([ledger[key].write_ns[0] - ledger[key].received_ns for key in held]) / 1e6
+    since_sent_ms = np.array([ledger[key].write_ns[0] - job.samples.dispatch_ns[key] for key in held]) / 1e6
     itl_ms = np.concatenate([np.diff(np.array(ledger[key].write_ns)) for key in held]) / 1e6
-    for metric, truth in (("ttft_ms", ttft_ms), ("itl_ms", itl_ms)):
+    truths = {("ttft_ms", "p50"): ttft_ms, ("ttft_ms", "p99"): since_sent_ms}
+    for metric in ("ttft_ms", "itl_ms"):
         for name, percent in (("p50", 50), ("p99", 99)):
             value = measured[metric][name]["value"]
             if value is None:
                 assert name == "p99"
                 assert len(held) < 100, "a p99 is left out only where there are too few requests for one"
                 continue
-            true = float(np.percentile(truth, percent))
+            true = float(np.percentile(truths.get((metric, name), itl_ms), percent))
             assert abs(value - true) <= max(2.0, 0.02 * true), (metric, name)
 
 
