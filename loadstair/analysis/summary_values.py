@@ -194,9 +194,9 @@ def _capacity_values(one: Capacity) -> Values:
         "knee_load": one.knee_load,
         "knee": estimate_values(one.fits.knee()),
         "fit": one.fits.best(),
-        "usl": _usl_values(one.fits.usl),
-        "full_batch": _full_batch_values(one.fits.full_batch),
-        "piecewise": _piecewise_values(one.fits.piecewise),
+        "usl": _law_values(one.fits.usl, "contention coherency knee_load peak_load peak_tokens_per_s", FEW_LOADS),
+        "full_batch": _law_values(one.fits.full_batch, "contention full_load knee_load", FEW_LOADS_TO_FILL),
+        "piecewise": _law_values(one.fits.piecewise, "slope_below slope_above knee_load", FEW_LOADS_TO_BEND),
         "latency_doubling_load": one.latency_doubling_load,
         "slo_capacity_load": one.slo_capacity_load,
         "slo_capacity": estimate_values(one.slo_capacity),
@@ -209,45 +209,13 @@ def _capacity_values(one: Capacity) -> Values:
     }
 
 
-def _usl_values(law: UslFit | None) -> Values:
-    if law is None:
-        names = ("contention", "coherency", "knee_load", "peak_load", "peak_tokens_per_s")
-        absent = dict.fromkeys(names, estimate_values(Estimate.nothing()))
-        return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS)]}
+def _law_values(law: UslFit | FullBatchFit | PiecewiseFit | None, names: str, few_loads: Finding) -> Values:
+    """`names`: of its estimates; `few_loads` says why there is no law."""
+    findings = (few_loads,) if law is None else law.findings if isinstance(law, UslFit) else ()
     return {
-        "contention": estimate_values(law.contention),
-        "coherency": estimate_values(law.coherency),
-        "knee_load": estimate_values(law.knee_load),
-        "peak_load": estimate_values(law.peak_load),
-        "peak_tokens_per_s": estimate_values(law.peak_tokens_per_s),
-        "misfit": law.misfit,
-        "findings": [finding_values(finding) for finding in law.findings],
-    }
-
-
-def _full_batch_values(law: FullBatchFit | None) -> Values:
-    if law is None:
-        absent = dict.fromkeys(("contention", "full_load", "knee_load"), estimate_values(Estimate.nothing()))
-        return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS_TO_FILL)]}
-    return {
-        "contention": estimate_values(law.contention),
-        "full_load": estimate_values(law.full_load),
-        "knee_load": estimate_values(law.knee_load),
-        "misfit": law.misfit,
-        "findings": [],
-    }
-
-
-def _piecewise_values(law: PiecewiseFit | None) -> Values:
-    if law is None:
-        absent = dict.fromkeys(("slope_below", "slope_above", "knee_load"), estimate_values(Estimate.nothing()))
-        return {**absent, "misfit": None, "findings": [finding_values(FEW_LOADS_TO_BEND)]}
-    return {
-        "slope_below": estimate_values(law.slope_below),
-        "slope_above": estimate_values(law.slope_above),
-        "knee_load": estimate_values(law.knee_load),
-        "misfit": law.misfit,
-        "findings": [],
+        **{name: estimate_values(Estimate.nothing() if law is None else getattr(law, name)) for name in names.split()},
+        "misfit": None if law is None else law.misfit,
+        "findings": [finding_values(finding) for finding in findings],
     }
 
 

@@ -108,13 +108,13 @@ def _fit(curve: Curve, log_tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
     tried = np.stack(np.meshgrid(full, ratio), axis=-1).reshape(-1, 2)
     target = _centred(log_tokens, weight)
     shapes = _centred(_shape(log_loads, tried), weight)
-    best = tried[((shapes**2).sum(axis=1) - 2 * target @ shapes.T).argmin(axis=1)]
-    squares = ((target - _centred(_shape(log_loads, best), weight)) ** 2).sum(axis=1)
-    found = best
+    best = found = tried[((shapes**2).sum(axis=1) - 2 * target @ shapes.T).argmin(axis=1)]
+    off = target - _centred(_shape(log_loads, found), weight)
+    squares = (off**2).sum(axis=1)
     for _ in range(ITERATIONS):
-        off = target - _centred(_shape(log_loads, found), weight)
         found = np.clip(found + _step(log_loads, found, weight, off), lowest, highest)
-        now = ((target - _centred(_shape(log_loads, found), weight)) ** 2).sum(axis=1)
+        off = target - _centred(_shape(log_loads, found), weight)
+        now = (off**2).sum(axis=1)
         better = now < squares
         best, squares = np.where(better[:, None], found, best), np.where(better, now, squares)
     return best, squares
