@@ -16,8 +16,9 @@ from loadstair.drive.session import LoadSession, VisitLoad
 from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counters
 from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
+from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import bursts
-from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan
+from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import Visit, expected_step_s, planned_steps, visits
 from loadstair.progress import Progress
@@ -41,6 +42,8 @@ class Measuring:
 
     plan: Plan
     plan_dir: Path
+    arrivals: Arrivals | None
+    """Of an open loop; None in a closed one."""
     folder: RunFolder
     journal: Journal
     progress: Progress
@@ -103,7 +106,7 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
     run.progress.phase(f"{visit.topology.name}: starting the load generator")
     with (
         LoadSession(
-            _visit_load(run.plan, visit, topology), workers=_workers(run.plan, topology), log_dir=run.log_dir
+            _visit_load(run, visit, topology), workers=_workers(run.plan, topology), log_dir=run.log_dir
         ) as load,
         Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
     ):
@@ -129,7 +132,8 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         log.keep_telemetry()
 
 
-def _visit_load(plan: Plan, visit: Visit, topology: RunningTopology) -> VisitLoad:
+def _visit_load(run: Measuring, visit: Visit, topology: RunningTopology) -> VisitLoad:
+    plan = run.plan
     return VisitLoad(
         visit=visit.visit,
         topology=visit.topology.name,
@@ -138,6 +142,7 @@ def _visit_load(plan: Plan, visit: Visit, topology: RunningTopology) -> VisitLoa
         workload=plan.workload,
         load=plan.load,
         endpoint=topology.endpoint,
+        arrivals=run.arrivals,
         calibrate_words=not isinstance(visit.topology, SimulatedTopology),  # there one word is one token
     )
 
@@ -155,6 +160,7 @@ class VisitLog:
         self._visit = visit
         self._sampler = sampler
         self._server_before = server_before
+        self._unit = load_unit(run.plan.load.mode)
         self._steps: list[StepRecord] = []
         self._parts = 0
         self._told_stop = False
@@ -179,7 +185,7 @@ class VisitLog:
     def next_step(self) -> StepOrder | None:
         order = self._steering.next_step()
         if order is not None and order.role is StepRole.REPEATED:
-            self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} users: invalid, once more")
+            self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} {self._unit}: invalid, once more")
         if self._steering.stopped is not None and not self._told_stop:
             self._told_stop = True
             left = range(len(self._steps_planned()), len(planned_steps(self._run.plan.load)))
@@ -209,7 +215,7 @@ class VisitLog:
 
     def progress(self, now: Now) -> None:
         left = "" if now.left_s is None else f" {now.left_s:.0f} s"
-        self._run.progress.phase(f"{self._visit.topology.name}: {now.load:g} users, {now.phase}{left}")
+        self._run.progress.phase(f"{self._visit.topology.name}: {now.load:g} {self._unit}, {now.phase}{left}")
 
     def keep_telemetry(self) -> None:
         self._write_telemetry()
@@ -255,7 +261,7 @@ class VisitLog:
         if record.test is not None:
             which = record.test
         repeat = f", repeat {self._visit.repeat + 1}/{repeats}" if repeats > 1 else ""
-        return f"{self._visit.topology.name}: {record.load:g} users: {ok} requests ok{failed} ({which}{repeat})"
+        return f"{self._visit.topology.name}: {record.load:g} {self._unit}: {ok} requests ok{failed} ({which}{repeat})"
 
 
 def _gap_line(gap: Gap) -> str:

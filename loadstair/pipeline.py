@@ -21,6 +21,7 @@ from loadstair.plan.model import Plan
 from loadstair.plan.parse import plan_yaml, read_measured_plan
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s
+from loadstair.plan.trace import arrivals_of
 from loadstair.progress import Progress
 from loadstair.report.junit import junit_xml
 from loadstair.report.render import render_report
@@ -46,8 +47,9 @@ class Finished:
 
 
 def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick: bool, progress: Progress) -> Finished:
-    """Measure, analyse, report. Only an unwritable folder is raised; what fails later is in the answer, with the
-    partial results."""
+    """Measure, analyse, report. Only an unwritable folder, or a trace that cannot be read, is raised; what fails
+    later is in the answer, with the partial results."""
+    arrivals = arrivals_of(plan.load, plan_dir)  # first: a trace that cannot be used leaves nothing behind
     _leave_cores_to_the_load()
     folder = RunFolder.create(out, plan.name, utc_now())
     folder.write_text(folder.plan_path, plan_yaml(plan))
@@ -56,7 +58,9 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
     if kept.warning is not None:
         journal.warn([kept.warning])
     progress.begin(expected_duration_s(plan, partial(expected_e2e_s, plan)))
-    measuring = Measuring(plan=plan, plan_dir=plan_dir, folder=folder, journal=journal, progress=progress)
+    measuring = Measuring(
+        plan=plan, plan_dir=plan_dir, arrivals=arrivals, folder=folder, journal=journal, progress=progress
+    )
     summary = None
     error = _measure_to_an_end(measuring)
     if any(visit.steps for visit in journal.record.visits):

@@ -4,23 +4,28 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import assert_never
 
 from loadstair.plan.model import (
+    ArrivalKind,
     Balancer,
     ComposeTopology,
     Engine,
     ExternalTopology,
     KubernetesTopology,
     Lengths,
+    Load,
     Matrix,
     Plan,
     ProcessesTopology,
     SimulatedTopology,
     TopologyPlan,
+    load_unit,
 )
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s, visits
+from loadstair.plan.trace import arrivals_of
 from loadstair.topology.bring_up import bring_up
 from loadstair.topology.external import waiting_s
 from loadstair.topology.missing import missing_here
@@ -33,8 +38,9 @@ def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
         yield from _tests(plan.matrix)
     else:
         yield f"  input tokens {_lengths(workload.input_tokens)}, output tokens {_lengths(workload.output_tokens)}"
-        yield f"  steps (users): {', '.join(f'{step:g}' for step in load.steps)}"
+        yield f"  steps ({load_unit(load.mode)}): {', '.join(f'{step:g}' for step in load.steps)}"
         yield f"  each: warm-up {load.warmup_s:g} s, hold {load.hold_s:g} s, then until its requests have ended"
+    yield from _arrivals(load, plan_dir)
     for topology in plan.topologies:
         yield f"topology {topology.name}: {_described(topology)}"
     order = " ".join(visit.topology.name for visit in visits(plan))
@@ -58,6 +64,25 @@ def live_check(plan: Plan, plan_dir: Path) -> Iterator[str]:
                 yield f"{topology.name}: has {wait_s:g} s from now to answer"
             with bring_up(topology, plan=plan, plan_dir=plan_dir, log_dir=Path(log_dir), visit=index) as running:
                 yield f"live: {topology.name} answers at {running.endpoint.url}"
+
+
+def _arrivals(load: Load, plan_dir: Path) -> Iterator[str]:
+    """Raises UsageError for a trace that cannot be used."""
+    arrivals = arrivals_of(load, plan_dir)
+    if arrivals is None:
+        return
+    limit = "" if load.max_in_flight is None else f", at most {load.max_in_flight} under way"
+    if arrivals.trace is None:
+        burstiness = f" with burstiness {arrivals.burstiness:g}" if arrivals.kind is ArrivalKind.GAMMA else ""
+        yield f"  arrivals: {arrivals.kind}{burstiness}{limit}"
+        return
+    trace = arrivals.trace
+    columns = {"input": trace.input_tokens, "output": trace.output_tokens}
+    lengths = " and ".join(f"{fmean(column):.0f} {name} tokens" for name, column in columns.items() if column)
+    yield (
+        f"  arrivals: {load.trace}, {len(trace.offsets_s)} requests over {trace.period_s:.0f} s: "
+        f"{trace.rate:.3g} requests/s at its own pace{', on average ' + lengths if lengths else ''}{limit}"
+    )
 
 
 def _tests(matrix: Matrix) -> Iterator[str]:

@@ -25,6 +25,7 @@ from loadstair.drive.locustfile import locustfile
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
 from loadstair.plain import one_line
+from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
 from loadstair.plan.model import Load, Workload
 from loadstair.samples.record import Phase
@@ -58,6 +59,8 @@ class VisitLoad:
     words_per_token: float = 1.0
     calibrate_words: bool = True
     lease_s: float = 15.0
+    arrivals: Arrivals | None = None
+    """Of an open loop; None in a closed one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +288,8 @@ class LoadSession:
             "connections": visit_load.load.connections,
             "workers": self._worker_count,
             "lease_s": visit_load.lease_s,
+            "arrivals": None if visit_load.arrivals is None else visit_load.arrivals.to_dict(),
+            "max_in_flight": visit_load.load.max_in_flight,
         }
 
     def _wait_until_ready(self) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from loadstair.clock import Deadline, monotonic_ns, now_ns, sleep_s
 from loadstair.drive.session import LoadSession, LoadStatus
 from loadstair.errors import LoadstairError
-from loadstair.plan.model import Load
+from loadstair.plan.model import Load, LoadMode
 from loadstair.samples.look import Look
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord, StepRole
@@ -96,7 +96,7 @@ def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -
             record, counters = _step(session, order, load, hooks)
             records.append(record)
             hooks.on_step(record, session.take_records(), counters)
-        drained = _drain(session, records[-1] if records else None, load, hooks)
+        drained = not records or _drain(session, records[-1].step, records[-1].load, load, hooks)
         counters = session.flush() if drained else session.stop()
         hooks.on_rest(session.take_records(), counters)
     except BaseException:
@@ -126,6 +126,9 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
     session.set_phase(Phase.TAIL)
     status = _tail(session, number, users, load, hooks) if order.tail else session.status()
     tail_end_ns = now_ns()
+    if order.tail and load.mode is LoadMode.OPEN:
+        # What queued up under too high a rate would be the next step's burden, and hide what that one does.
+        _drain(session, number, users, load, hooks)
     counters = session.flush()
     record = StepRecord(
         step=number,
@@ -215,14 +218,12 @@ def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Ho
         wait_a_tick(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
 
 
-def _drain(session: LoadSession, last: StepRecord | None, load: Load, hooks: Hooks) -> bool:
+def _drain(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> bool:
     """A request ends by itself or by its timeout; a little more than that is allowed."""
-    if last is None:
-        return True
     deadline = Deadline.after_s(load.request_timeout_s + 5.0)
 
     def wait(seconds: float) -> None:
-        now = Now(step=last.step, load=last.load, phase="drain", left_s=deadline.left_s())
+        now = Now(step=number, load=users, phase="drain", left_s=deadline.left_s())
         wait_a_tick(session, hooks, now, seconds)
 
     return session.drain(deadline, wait=wait)

@@ -11,6 +11,7 @@ from locust.runners import WorkerRunner
 
 from loadstair.clock import Deadline, now_ns
 from loadstair.load.config import LoadConfig
+from loadstair.load.dispatcher import Dispatcher
 from loadstair.load.gate import Gate
 from loadstair.load.messages import ANSWER, BATCH, COMMAND, FLUSH_S, LENGTHS, READY, Command
 from loadstair.load.tag import Tag
@@ -31,6 +32,16 @@ class CommandedLoad:
         self._gate = Gate(seed=config.seed, tag=Tag(step=0, load=0.0, phase=Phase.WARMUP))
         self.load = WorkerLoad(config, environment, nonce=nonce, gate=self._gate, send_batch=self._send_batch)
         self._recorder = self.load.recorder
+        if config.arrivals is not None:
+            self.load.dispatcher = Dispatcher(
+                config.arrivals,
+                seed=config.seed,
+                repeat=config.repeat,
+                send=self.load.run_due,
+                on_due=self._recorder.scheduled,
+                on_held_back=self._recorder.held_back,
+            )
+        self._dispatcher = self.load.dispatcher
         gevent.spawn(self._send_all)
 
     def listen(self) -> None:
@@ -50,25 +61,31 @@ class CommandedLoad:
             case Command.STEP:
                 return self._begin_step(data)
             case Command.PHASE:
+                if self._dispatcher is not None:
+                    self._dispatcher.set_phase(Phase(data["phase"]))
                 tag = self._gate.tag
                 self._gate.tag = Tag(step=tag.step, load=tag.load, phase=Phase(data["phase"]))
                 return {"since_ns": now_ns()}
             case Command.DRAIN:
                 self._gate.park_all()
+                if self._dispatcher is not None:
+                    self._dispatcher.end_schedule()
                 return {"since_ns": now_ns()}
             case Command.FLUSH:
                 return self._flush()
             case Command.STOP:
                 self._gate.park_all()
                 self._runner.user_greenlets.kill(timeout=FLUSH_S)
+                if self._dispatcher is not None:
+                    self._dispatcher.kill(FLUSH_S)
                 return self._flush()
 
     def _status(self) -> dict[str, Any]:
-        recorder = self._recorder
+        recorder, dispatcher, step = self._recorder, self._dispatcher, self._gate.tag.step
         return {
-            "users": self._gate.active,
-            "in_flight": recorder.in_flight(),
-            "in_flight_hold": recorder.in_flight_hold(self._gate.tag.step),
+            "users": self._gate.active if dispatcher is None else 0,
+            "in_flight": recorder.in_flight() + (dispatcher.waiting if dispatcher else 0),
+            "in_flight_hold": recorder.in_flight_hold(step) + (dispatcher.waiting_hold(step) if dispatcher else 0),
             "started_users": len(self._gate.dispatched),
             **recorder.totals(),
         }
@@ -78,14 +95,23 @@ class CommandedLoad:
         self._recorder.worker = f"worker-{rank}"
         lengths = [None if data[side] is None else Lengths(**data[side]) for side in LENGTHS]
         self.load.lengths_of_step(*lengths)
+        tag = Tag(step=data["step"], load=data["load"], phase=Phase(data["phase"]))
         self._gate.begin_step(
-            Tag(step=data["step"], load=data["load"], phase=Phase(data["phase"])),
+            tag,
             rank=rank,
             workers=data["workers"],
             active=data["active"],
             growth_s=data["growth_s"],
             requests_per_user=data["requests_per_user"],
         )
+        if self._dispatcher is not None:
+            self._dispatcher.begin_step(
+                tag,
+                rank=rank,
+                workers=data["workers"],
+                start_ns=data["start_ns"],
+                in_flight_max=data["in_flight_max"],
+            )
         return {"since_ns": now_ns()}
 
     def _flush(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loadstair.errors import LoadError
+from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import Workload
 
 CONFIG_VARIABLE = "LOADSTAIR_LOAD_CONFIG"
@@ -36,10 +37,18 @@ class LoadConfig:
     connections: str = "keep_alive"
     workers: int = 1
     lease_s: float = 15.0
+    arrivals: Arrivals | None = None
+    """None: a closed loop."""
+    max_in_flight: int | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LoadConfig":
-        return cls(**{**values, "workload": Workload.model_validate(values["workload"])})
+        arrivals = values.get("arrivals")
+        read = {
+            "workload": Workload.model_validate(values["workload"]),
+            "arrivals": None if arrivals is None else Arrivals.from_dict(arrivals),
+        }
+        return cls(**{**values, **read})
 
 
 def read_config(path: Path) -> LoadConfig:

@@ -19,13 +19,14 @@ from locust.runners import MasterRunner
 from pydantic import ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
-from loadstair.clock import Deadline
+from loadstair.clock import Deadline, now_ns
 from loadstair.load.config import LoadConfig
 from loadstair.load.crew import Crew, NoAnswerError
 from loadstair.load.gate import shares
 from loadstair.load.messages import FLUSH_S, LENGTHS, Command
 from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
+from loadstair.units import NS_PER_S
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,9 @@ BARRIER_S: Final = 10.0
 SPAWN_S: Final = 30.0
 LEASE_LOOKS: Final = 8
 TOKEN_HEADER: Final = "X-Loadstair-Token"  # noqa: S105  the name of a header
-COUNTERS: Final = ("started", "ok", "failed", "killed")
+COUNTERS: Final = ("scheduled", "held_back", "started", "ok", "failed", "killed")
+START_AHEAD_NS: Final = NS_PER_S // 4
+"""From the order to the beginning of an open loop's schedule: all workers have heard of it by then."""
 
 
 class Controller:
@@ -110,9 +113,15 @@ class Controller:
                 self._crew.muster()
             if not self._crew.alive():
                 raise NoAnswerError("no worker is connected")
+            ranks = self._crew.alive()
+            open_loop = self._config.arrivals is not None
+            if open_loop:
+                users = len(ranks)  # one on each worker, which sends all that is due there
             self._spawn(users)
             active = shares(users, self._crew.users())
-            ranks = self._crew.alive()
+            start_ns = now_ns() + START_AHEAD_NS if open_loop else None
+            limit = self._config.max_in_flight
+            limits = {} if limit is None else shares(limit, dict.fromkeys(ranks, limit))
             orders = {
                 client_id: {
                     "rank": rank,
@@ -121,6 +130,8 @@ class Controller:
                     "load": load,
                     "active": active[client_id],
                     "growth_s": growth_s,
+                    "start_ns": start_ns,
+                    "in_flight_max": limits.get(client_id),
                     **burst,
                 }
                 for client_id, rank in ranks.items()

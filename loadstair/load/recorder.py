@@ -47,6 +47,10 @@ BATCH_S: Final = 0.5
 class Books:
     """Counts of the requests dispatched in one step."""
 
+    scheduled: int = 0
+    """By the schedule of an open loop."""
+    held_back: int = 0
+    """Of those, by the limit of requests in flight."""
     started: int = 0
     ok: int = 0
     failed: int = 0
@@ -115,8 +119,17 @@ class Recorder:
     def in_flight_hold(self, step: int) -> int:
         return sum(attempt.tag.step == step and attempt.tag.phase is Phase.HOLD for attempt in self._under_way)
 
+    def scheduled(self, step: int) -> None:
+        self._books_of(step).scheduled += 1
+
+    def held_back(self, step: int) -> None:
+        self._books_of(step).held_back += 1
+
+    def _books_of(self, step: int) -> Books:
+        return self._books.setdefault(step, Books())
+
     def start(self, attempt: Attempt) -> None:
-        self._books.setdefault(attempt.tag.step, Books()).started += 1
+        self._books_of(attempt.tag.step).started += 1
         self._under_way.add(attempt)
 
     def end(self, over: Ended) -> None:

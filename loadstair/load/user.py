@@ -23,6 +23,8 @@ class ChatUser(User):
         if load is None:
             raise StopUser
         ordinal = load.gate.enroll()
+        if load.dispatcher is not None:
+            load.dispatcher.run()
         while self._state != LOCUST_STATE_STOPPING:
             load.gate.pass_through(ordinal)
             self.send_one(load, ordinal)

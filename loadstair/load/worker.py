@@ -14,10 +14,13 @@ from loadstair.clock import now_ns, realtime_minus_monotonic_ns
 from loadstair.load.attempt import Attempt, ended
 from loadstair.load.client import Failure, LoadClient, request_body
 from loadstair.load.config import LoadConfig
+from loadstair.load.dispatcher import Dispatcher
 from loadstair.load.exchange import Exchange, body_bytes_max
 from loadstair.load.gate import Gate
 from loadstair.load.prompts import PromptMaker, shipped_words
 from loadstair.load.recorder import Recorder
+from loadstair.load.tag import Tag
+from loadstair.plan.arrivals import Due
 from loadstair.plan.model import Lengths
 from loadstair.plan.workload import RequestSpec, request_spec
 from loadstair.samples.record import Outcome, Phase, RequestSample
@@ -56,6 +59,8 @@ class WorkerLoad:
     ) -> None:
         """`nonce` makes the request ids unlike those of any other visit."""
         self.gate = gate
+        self.dispatcher: Dispatcher | None = None
+        """Of an open loop; its users then only lend it a greenlet."""
         self._config = config
         self._workload = config.workload
         self._environment = environment
@@ -73,16 +78,36 @@ class WorkerLoad:
         spare_the_collector()
 
     def run_request(self, ordinal: int, own: OwnRequest | None = None) -> None:
-        """One request, from dispatch to the end of its response. Killed on the way, it is recorded as that."""
-        attempt, body = self._prepare(ordinal, own)
+        """One request of a user, from dispatch to the end of its response."""
+        gate = self.gate
+        tag = gate.tag
+        gate.dispatched.add(ordinal)
+        index = gate.take_index()
+        attempt = self._run(tag, index, self._spec(tag, index), own)
+        if attempt.exchange.sent_ns is None:
+            gevent.sleep(AFTER_REFUSAL_S)
+
+    def run_due(self, due: Due, tag: Tag, due_ns: int) -> None:
+        """One request of an open loop's schedule, likewise."""
+        spec = self._spec(tag, due.place)
+        if due.input_tokens is not None:
+            spec = replace(spec, input_tokens=max(due.input_tokens, spec.prefix_tokens + 1))
+        if due.output_tokens is not None:
+            spec = replace(spec, output_tokens=due.output_tokens)
+        self._run(tag, due.place, spec, due_ns=due_ns)
+
+    def _run(
+        self, tag: Tag, index: int, spec: RequestSpec, own: OwnRequest | None = None, *, due_ns: int | None = None
+    ) -> Attempt:
+        """Killed on the way, it is recorded as that."""
+        attempt, body = self._prepare(tag, index, spec, own, due_ns)
         self.recorder.start(attempt)
         failure: Failure | None = Failure(Outcome.KILLED, "stopped while under way")
         try:
             failure = self._client.send(attempt.exchange, body)
         finally:
             self.recorder.end(ended(attempt, failure))
-        if attempt.exchange.sent_ns is None:
-            gevent.sleep(AFTER_REFUSAL_S)
+        return attempt
 
     def lengths_of_step(self, input_tokens: Lengths | None, output_tokens: Lengths | None) -> None:
         """Of the requests from now on; None: as the workload has them."""
@@ -90,12 +115,14 @@ class WorkerLoad:
         changed = {side: lengths for side, lengths in given.items() if lengths is not None}
         self._workload = self._config.workload.model_copy(update=changed)
 
-    def _prepare(self, ordinal: int, own: OwnRequest | None) -> tuple[Attempt, Mapping[str, Any]]:
-        gate, config = self.gate, self._config
-        tag = gate.tag
-        gate.dispatched.add(ordinal)
-        index = gate.take_index()
-        spec = request_spec(self._workload, seed=config.seed, repeat=config.repeat, step=tag.step, index=index)
+    def _spec(self, tag: Tag, index: int) -> RequestSpec:
+        config = self._config
+        return request_spec(self._workload, seed=config.seed, repeat=config.repeat, step=tag.step, index=index)
+
+    def _prepare(
+        self, tag: Tag, index: int, spec: RequestSpec, own: OwnRequest | None, due_ns: int | None
+    ) -> tuple[Attempt, Mapping[str, Any]]:
+        config = self._config
         request_id = self._request_id(tag.step, index)
         prompt = self._prompts.prompt(spec, request_id)
         body: Mapping[str, Any] = request_body(
@@ -115,7 +142,7 @@ class WorkerLoad:
             spec=spec,
             prompt_words=prompt_words,
             exchange=Exchange(request_id, body_bytes_max=body_bytes_max(spec.output_tokens)),
-            due_ns=None,
+            due_ns=due_ns,
             dispatch_ns=now_ns(),
             clock_offset_ns=realtime_minus_monotonic_ns(),
         )

@@ -106,6 +106,18 @@ class LoadMode(StrEnum):
     OPEN = "open"
 
 
+def load_unit(mode: LoadMode) -> str:
+    """What the steps count."""
+    return "users" if mode is LoadMode.CLOSED else "requests/s"
+
+
+class ArrivalKind(StrEnum):
+    CONSTANT = "constant"
+    POISSON = "poisson"
+    GAMMA = "gamma"
+    TRACE = "trace"
+
+
 class LoadShape(StrEnum):
     STAIRCASE = "staircase"
     SOAK = "soak"
@@ -154,7 +166,14 @@ class Load(PlanValue):
     """The longest gap between two reads of one response, from the first byte of its body on."""
     connections: Literal["keep_alive", "per_request"] = "keep_alive"
     abort_share: Share = 0.0
-    arrivals: Literal["constant", "poisson", "gamma", "trace"] | None = None
+    arrivals: ArrivalKind | None = None
+    """Open loop: how the times between two requests vary; by default poisson, as those of many independent users."""
+    burstiness: Positive | None = None
+    """gamma: 1 is poisson, less comes in bursts, more is more even (vLLM's option of that name)."""
+    trace: Annotated[str, Field(min_length=1)] | None = None
+    """trace: the file of recorded arrivals, CSV or JSON lines; a step replays it at its rate."""
+    max_in_flight: PositiveInt | None = None
+    """Open loop: requests beyond wait until others have ended, and have waited since they were due."""
 
 
 class Slo(PlanValue):

@@ -11,6 +11,7 @@ from typing import assert_never
 from loadstair.errors import Problem
 from loadstair.plan.matrix import longest_request_tokens, matrix_problems
 from loadstair.plan.model import (
+    ArrivalKind,
     ComposeTopology,
     EndpointKind,
     ExternalTopology,
@@ -24,6 +25,7 @@ from loadstair.plan.model import (
     SimulatedTopology,
     Slo,
     TopologyPlan,
+    load_unit,
 )
 from loadstair.plan.threshold import parse_threshold, unknown_segment
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_names, model_names
@@ -48,6 +50,8 @@ SECRET_OPTION = re.compile(r"(^|\s)--?(api-key|hf-token|[a-z-]*password|[a-z-]*s
 MAX_NUM_SEQS_DEFAULT = 256
 MAX_NUM_BATCHED_TOKENS_DEFAULT = 8192
 GPU_MEMORY_UTILIZATION_DEFAULT = 0.9
+LITTLE_ROUNDS = 20
+EXPECTED_IN_FLIGHT_MAX = 1024.0
 
 
 def rule_problems(plan: Plan) -> list[Problem]:
@@ -56,6 +60,7 @@ def rule_problems(plan: Plan) -> list[Problem]:
         *_time_limits(plan.load),
         *_steps(plan),
         *_shape(plan),
+        *_arrivals(plan),
         *matrix_problems(plan),
         *_names(plan),
         *_thresholds(plan),
@@ -70,9 +75,7 @@ def rule_problems(plan: Plan) -> list[Problem]:
 def _not_supported(plan: Plan) -> Iterator[Problem]:
     refused = {
         "workload.endpoint": plan.workload.endpoint is EndpointKind.EMBEDDINGS and "embeddings",
-        "load.mode": plan.load.mode is LoadMode.OPEN and "open",
         "load.abort_share": plan.load.abort_share > 0 and plan.load.abort_share,
-        "load.arrivals": plan.load.arrivals,
         "workers": isinstance(plan.workers, RemoteWorkers) and "remote workers",
         "variants": plan.variants is not None and "variants",
     }
@@ -138,6 +141,27 @@ def _shape(plan: Plan) -> Iterator[Problem]:
         if getattr(load, name):
             message = f"is for a staircase: a {load.shape} has its loads and times as the plan gives them; leave it out"
             yield Problem(path=f"load.{name}", message=message)
+
+
+def _arrivals(plan: Plan) -> Iterator[Problem]:
+    load = plan.load
+    if load.mode is LoadMode.CLOSED:
+        for name in ("arrivals", "burstiness", "trace", "max_in_flight"):
+            if getattr(load, name) is not None:
+                message = "is for an open loop: set load.mode to open, with steps in requests per second"
+                yield Problem(path=f"load.{name}", message=message)
+        return
+    if plan.matrix is not None:
+        yield Problem(path="load.mode", message="a matrix has bursts of users, not requests per second; leave it out")
+    for name, kind in (("burstiness", ArrivalKind.GAMMA), ("trace", ArrivalKind.TRACE)):
+        given = getattr(load, name) is not None
+        if load.arrivals is kind and not given:
+            yield Problem(path=f"load.{name}", message=f"is missing: load.arrivals is {kind}")
+        elif given and load.arrivals is not kind:
+            yield Problem(path=f"load.{name}", message=f"belongs to load.arrivals: {kind}")
+    if load.max_in_flight is not None and isinstance(plan.workers, int) and load.max_in_flight < plan.workers:
+        message = f"{load.max_in_flight} is less than one request for each of the {plan.workers} workers"
+        yield Problem(path="load.max_in_flight", message=message)
 
 
 def _limits_latency(slo: Slo | None) -> bool:
@@ -284,7 +308,9 @@ def _fits(
 def _hold_is_long_enough(plan: Plan) -> Iterator[Problem]:
     """Nothing can start and end in a hold shorter than one request; known beforehand only for simulated engines."""
     # A surge may be shorter: what it needs to show begins in it and ends after it.
-    load = plan.load.steps[0 if plan.load.shape is LoadShape.SPIKE else -1]
+    # A rate that is more than the server carries makes requests as long as the hold: that is what it shows.
+    lowest = plan.load.shape is LoadShape.SPIKE or plan.load.mode is LoadMode.OPEN
+    load = plan.load.steps[0 if lowest else -1]
     for topology in plan.topologies:
         expected_s = expected_e2e_s(plan, topology, load)
         if expected_s is not None and plan.load.hold_s < expected_s:
@@ -292,14 +318,27 @@ def _hold_is_long_enough(plan: Plan) -> Iterator[Problem]:
                 path="load.hold_s",
                 message=(
                     f"{plan.load.hold_s:g} s is shorter than one expected request ({expected_s:.1f} s, {topology.name} "
-                    f"at {load:g} users): nothing could start and end in it"
+                    f"at {load:g} {load_unit(plan.load.mode)}): nothing could start and end in it"
                 ),
             )
             return
 
 
-def expected_e2e_s(plan: Plan, topology: TopologyPlan, users: float) -> float | None:
-    """End-to-end time of one request by the step-time model; None where the engine is not simulated."""
+def expected_e2e_s(plan: Plan, topology: TopologyPlan, load: float) -> float | None:
+    """End-to-end time of one request by the step-time model; None where the engine is not simulated. Of an open loop
+    as many are under way as come in that time (Little's law), at most so many that the next step is overload."""
+    if plan.load.mode is LoadMode.CLOSED:
+        return _expected_e2e_s(plan, topology, load)
+    users = 1.0
+    for _ in range(LITTLE_ROUNDS):
+        expected_s = _expected_e2e_s(plan, topology, users)
+        if expected_s is None:
+            return None
+        users = min(max(1.0, load * expected_s), EXPECTED_IN_FLIGHT_MAX)
+    return _expected_e2e_s(plan, topology, users)
+
+
+def _expected_e2e_s(plan: Plan, topology: TopologyPlan, users: float) -> float | None:
     if not isinstance(topology, SimulatedTopology):
         return None
     model, gpu = find_model(plan.workload.model), find_gpu(topology.gpus.type)

@@ -27,6 +27,10 @@ class Counters:
     ok: int
     failed: int
     killed: int
+    scheduled: int = 0
+    """What came due by the schedule of an open loop: all of it is started, unless it was held back until the end."""
+    held_back: int = 0
+    """Of those: had to wait because `load.max_in_flight` requests were under way."""
 
 
 class StepRole(StrEnum):

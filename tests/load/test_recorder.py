@@ -12,6 +12,8 @@ from loadstair.samples.record import SAMPLE_FIELDS, Phase, RequestSample
 EVENT = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
 DONE = EVENT + b"data: [DONE]\n\n"
 
+NO_SCHEDULE = {"scheduled": 0, "held_back": 0}
+
 
 def attempt(index: int, *, stamped_bytes: int) -> Attempt:
     """A complete response; the stamps account for so many bytes of it."""
@@ -62,7 +64,7 @@ def test_a_response_that_breaks_the_parser_costs_its_own_request_and_no_other() 
     kept.run(attempt(0, stamped_bytes=whole), attempt(1, stamped_bytes=short), attempt(2, stamped_bytes=whole))
     assert [row["outcome"] for row in kept.rows] == ["ok", "malformed", "ok"]
     assert kept.rows[1]["error"] == "the response could not be parsed: IndexError"
-    assert kept.recorder.counters() == {0: {"started": 3, "ok": 2, "failed": 1, "killed": 0}}
+    assert kept.recorder.counters() == {0: NO_SCHEDULE | {"started": 3, "ok": 2, "failed": 1, "killed": 0}}
 
 
 def test_the_books_of_a_batch_count_its_rows() -> None:
@@ -135,7 +137,7 @@ def test_a_listener_that_fails_costs_no_record() -> None:
     recorder.end(Ended(attempt=one, failure=None, end_ns=now_ns(), clock_step=False))
     assert recorder.flush(Deadline.after_s(20.0))
     recorder.close()
-    assert recorder.counters() == {0: {"started": 1, "ok": 1, "failed": 0, "killed": 0}}
+    assert recorder.counters() == {0: NO_SCHEDULE | {"started": 1, "ok": 1, "failed": 0, "killed": 0}}
 
 
 def test_a_worker_that_is_behind_parses_more_at_a_time() -> None:

@@ -74,6 +74,9 @@ def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
     ]
 
 
+OPEN = {"mode": "open", "steps": [0.5, 2]}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -86,7 +89,13 @@ def test_each_mistake_is_one_line_that_begins_with_the_file() -> None:
         ("topologies[0].headers", {"X-A": "x\ny"}, "is no HTTP header"),
         ("load.steps[1]", 1, "steps must rise: 1 comes after 1"),
         ("load.steps[1]", 2.5, "users are whole numbers, not 2.5"),
-        ("load.mode", "open", "not supported by this version"),
+        ("load.arrivals", "poisson", "is for an open loop: set load.mode to open"),
+        ("load.max_in_flight", 5, "is for an open loop"),
+        ("load.arrivals", "uniform", "'constant', 'poisson', 'gamma' or 'trace'"),
+        ("load", OPEN | {"arrivals": "gamma"}, "is missing: load.arrivals is gamma"),
+        ("load", OPEN | {"burstiness": 0.5}, "belongs to load.arrivals: gamma"),
+        ("load", OPEN | {"arrivals": "trace"}, "is missing: load.arrivals is trace"),
+        ("load", OPEN | {"trace": "t.csv"}, "belongs to load.arrivals: trace"),
         ("workload.model", "nobody/nothing", "is not in the catalogue"),
         ("topologies[0].gpus.type", "abacus", "is not in the catalogue"),
         ("topologies[0].gpus.count", 2, "use 4 GPUs, but gpus.count is 2"),

@@ -25,7 +25,7 @@ PLACES = (0.25, 0.5, 0.75)
 
 
 def refine_load(steps: Sequence[LoadStep], rng: np.random.Generator) -> float | None:
-    """The load, a whole number not measured yet, between the measured ones around the knee, whose throughput would tell
+    """The load, not measured yet and as round as the others, between those around the knee, whose throughput would tell
     most of where the knee lies; None where it is known, has too few loads to be fitted, or no load lies between.
 
     The draws of the laws that follow the steps give the knee and the throughput expected at each candidate together.
@@ -56,9 +56,20 @@ def _candidates(measured: Sequence[float], curve: Curve, low: float, high: float
     """Between the neighbours of the knee's interval [low, high]."""
     below = max((load for load in measured if load <= low), default=curve.lowest)
     above = min((load for load in measured if load >= high), default=curve.highest)
-    between = [round(before * (after / before) ** place) for before, after in pairwise(measured) for place in PLACES]
+    between = [
+        _rounded(before * (after / before) ** place, measured)
+        for before, after in pairwise(measured)
+        for place in PLACES
+    ]
     inside = sorted({load for load in between if below < load < above} - set(measured))
     return np.array(inside, dtype=np.float64)
+
+
+def _rounded(load: float, measured: Sequence[float]) -> float:
+    """To a whole number where all loads are; rates that are not have two digits."""
+    if all(one == int(one) for one in measured):
+        return float(round(load))
+    return float(f"{load:.2g}")
 
 
 def slo_bracket(steps: Sequence[LoadStep]) -> tuple[LoadStep, LoadStep] | None:
@@ -83,13 +94,13 @@ def _violates(step: LoadStep) -> bool:
 
 
 def bisect_load(steps: Sequence[LoadStep]) -> float | None:
-    """A whole number half-way, on a logarithmic scale, between the loads of `slo_bracket`; None where they are close
+    """A round load half-way, on a logarithmic scale, between the loads of `slo_bracket`; None where they are close
     enough, or nothing lies between that was not measured already."""
     bracket = slo_bracket(steps)
     if bracket is None:
         return None
     met, violating = (step.load for step in bracket)
-    load = float(round(math.sqrt(met * violating)))
+    load = _rounded(math.sqrt(met * violating), [step.load for step in steps])
     if violating <= BRACKET_KNOWN * met or not met < load < violating or any(step.load == load for step in steps):
         return None
     return load

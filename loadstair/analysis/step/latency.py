@@ -55,6 +55,11 @@ def e2e_ms(requests: pd.DataFrame) -> FloatArray:
     return difference_ms(requests, "last_token_ns", "sent_ns")
 
 
+def e2e_due_ms(requests: pd.DataFrame) -> FloatArray:
+    """E2E from when the schedule wanted the request sent (open loop)."""
+    return difference_ms(requests, "last_token_ns", "due_ns")
+
+
 def tpot_ms(requests: pd.DataFrame) -> FloatArray:
     """(last token - first token) / (output tokens - 1); NaN below two tokens, or where the server did not count."""
     tokens = requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)

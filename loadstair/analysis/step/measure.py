@@ -8,6 +8,7 @@ import numpy as np
 from loadstair.analysis.statistics.bootstrap import Blocked, blocked
 from loadstair.analysis.step import latency
 from loadstair.analysis.step.cached import CacheUse, cache_use
+from loadstair.analysis.step.dispatch import DispatchLag, dispatch_lag
 from loadstair.analysis.step.gaps import itl_blocked
 from loadstair.analysis.step.latency import BoolArray, FloatArray, Stalls
 from loadstair.analysis.step.little import Flow, flow
@@ -59,13 +60,15 @@ class VisitStep:
     """What must not drift, over SLICES equal parts of the hold: "requests in flight", "tokens/s", and "TTFT", the mean
     of the ok requests dispatched in that part, NaN without any."""
     latency_ms: Mapping[str, Blocked]
-    """By METRICS, plus "ttft_due"; of ok requests dispatched in the hold."""
+    """By METRICS, plus "ttft_due" and "e2e_due"; of ok requests dispatched in the hold."""
     outcomes: Mapping[str, int]
     """Of the requests dispatched in the hold; every outcome has an entry."""
     outcomes_all: Mapping[str, int]
     """Of all requests dispatched in the step."""
     stalls: Stalls
     stamping: Stamping
+    dispatch_lag: DispatchLag | None
+    """None in a closed loop, where nothing is due."""
     upstreams: Mapping[str, int]
     """Requests of the hold by who served them; empty where no balancer says."""
     token_deviation_median: float | None
@@ -151,6 +154,7 @@ def _measure_step(
         outcomes_all=_outcomes(step),
         stalls=latency.stalls(timed),
         stamping=_stamping(step, hold),
+        dispatch_lag=dispatch_lag(hold, record.counters.held_back),
         upstreams={
             str(name): int(count) for name, count in hold.requests["upstream"].value_counts().sort_index().items()
         },
@@ -196,6 +200,7 @@ def _latencies(timed: Samples) -> dict[str, Blocked]:
         "ttft_due": _per_request(latency.ttft_due_ms(requests)),
         "tpot": _per_request(latency.tpot_ms(requests)),
         "e2e": _per_request(latency.e2e_ms(requests)),
+        "e2e_due": _per_request(latency.e2e_due_ms(requests)),
         "itl": itl_blocked(timed),
     }
 

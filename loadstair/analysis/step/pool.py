@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadstair.analysis.statistics.bootstrap import (
+    Blocked,
     Distribution,
     Measured,
     distribution,
@@ -87,7 +88,7 @@ def pool_load(visits: tuple[JudgedStep, ...], slo: Slo | None, rng: np.random.Ge
     }
     good = {repeat: step.good for repeat, step in by_repeat.items() if step.good is not None}
     error_rate = proportion(sum(step.failed for step in steps), sum(step.finished for step in steps))
-    values_ms = {metric: [step.latency_ms[metric] for step in steps] for metric in METRICS}
+    values_ms = {metric: [_waited_ms(step, metric) for step in steps] for metric in METRICS}
     limits = () if slo is None else limit_results(slo, values_ms, error_rate.value)
     return LoadStep(
         load=visits[0].step.record.load,
@@ -103,6 +104,12 @@ def pool_load(visits: tuple[JudgedStep, ...], slo: Slo | None, rng: np.random.Ge
         reasons=() if valid else _told_once(visits, Severity.INVALID),
         warnings=(*_excluded(visits, bool(valid)), *_warnings(visits, latency["ttft"].n), *_unchecked(limits)),
     )
+
+
+def _waited_ms(step: VisitStep, metric: str) -> Blocked:
+    """What the SLO is held against: in an open loop a user has waited since the request was due."""
+    since_due = step.latency_ms.get(f"{metric}_due")
+    return since_due if since_due is not None and since_due.n else step.latency_ms[metric]
 
 
 def latency_estimates(step: LoadStep, metric: str) -> dict[str, Estimate]:

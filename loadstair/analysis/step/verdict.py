@@ -3,6 +3,7 @@
 Reasons and warnings are findings; a finding's message says what was seen and what to do.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -56,6 +57,13 @@ WHAT_A_SHAPE_SHOWS = {
     LoadShape.SPIKE: frozenset({NOT_STATIONARY, LITTLES_LAW, REQUESTS_FAILED, FEW_SAMPLES, TAIL_INCOMPLETE}),
 }
 """What makes a step of a staircase invalid, and is what the run is there to see: a warning then."""
+OVERLOADED = "load.overloaded"
+WHAT_OVERLOAD_SHOWS = frozenset({NOT_STATIONARY, LITTLES_LAW})
+"""More comes than is served: the queue grows, which is what such a step of an open loop is there to see."""
+SERVED_SHARE_MIN = 0.95
+COUNT_ERRORS_MAX = 3.0
+"""Standard errors that fewer requests may end in a hold than came, by chance."""
+DISPATCH_LAG_MS_MAX = 10.0
 READ_LAG_NS_MAX = 20 * NS_PER_MS
 CPU_PERCENT_MAX = 90.0
 
@@ -68,6 +76,7 @@ def judge_step(step: VisitStep, plan: Plan) -> tuple[Finding, ...]:
         *_books(step),
         *_requests(step, plan),
         *_achieved(step, plan.load),
+        *_dispatch(step, plan.load),
         *_steadiness(step),
         *_little(step),
         *_cache(step, plan.workload),
@@ -76,6 +85,8 @@ def judge_step(step: VisitStep, plan: Plan) -> tuple[Finding, ...]:
         *_sizes(step, plan),
     )
     shown = WHAT_A_SHAPE_SHOWS[plan.load.shape]
+    if any(finding.id == OVERLOADED for finding in findings):
+        shown |= WHAT_OVERLOAD_SHOWS
     return tuple(replace(one, severity=Severity.WARNING) if one.id in shown else one for one in findings)
 
 
@@ -152,6 +163,38 @@ def _achieved(step: VisitStep, load: Load) -> Iterator[Finding]:
             "generator.idle_users",
             f"{step.flow.in_flight:.3g} requests were under way on average, {users} users should have had {users}: "
             "users stood idle (the load generator was saturated, add workers or hosts), or records were lost",
+        )
+
+
+def _dispatch(step: VisitStep, load: Load) -> Iterator[Finding]:
+    """Of an open loop: sent when it was due, all of it, and whether the server keeps up."""
+    lag, books = step.dispatch_lag, step.record.counters
+    if lag is None:
+        return
+    if lag.own_p99_ms is not None and lag.own_p99_ms > DISPATCH_LAG_MS_MAX:
+        yield Finding.invalid(
+            "generator.dispatch_lag",
+            f"requests were begun up to {lag.own_p99_ms:.0f} ms (p99) after they were due (at most "
+            f"{DISPATCH_LAG_MS_MAX:g} ms): the arrivals were not those of the plan; add workers or hosts",
+        )
+    if books.scheduled > books.started and step.visit.drained:
+        yield Finding.invalid(
+            "arrivals.unsent",
+            f"{books.scheduled - books.started} of {books.scheduled} requests that were due were never sent; see log/",
+        )
+    if books.held_back:
+        yield Finding.warning(
+            "arrivals.held_back",
+            f"load.max_in_flight ({load.max_in_flight}) made {books.held_back} of {books.scheduled} requests wait, up "
+            f"to {lag.p99_ms:.0f} ms (p99 of the hold); SLO and goodput count from when they were due",
+        )
+    came, seconds = lag.requests, step.window.duration_s
+    ended = step.flow.ended_per_s * seconds
+    if came - ended > max((1 - SERVED_SHARE_MIN) * came, COUNT_ERRORS_MAX * math.sqrt(came)):
+        yield Finding.warning(
+            OVERLOADED,
+            f"{came / seconds:.3g} requests/s came, {ended / seconds:.3g} ended: more than it carries; TTFT grows for "
+            "as long as the load lasts",
         )
 
 
