@@ -1,5 +1,6 @@
 """The measuring half of a run: every visit of the staircase, into a run folder."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import bursts
-from loadstair.plan.model import Plan, SimulatedTopology, TopologyPlan, load_unit
+from loadstair.plan.model import LoadShape, Plan, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import Visit, expected_step_s, planned_steps, visits
 from loadstair.progress import Progress
@@ -114,6 +115,7 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         hooks = Hooks(
             tick=topology.check,
             on_step=log.step,
+            on_part=log.part,
             on_rest=log.rest,
             on_progress=log.progress,
             warmed_up=warmed_up,
@@ -163,6 +165,11 @@ class VisitLog:
         self._unit = load_unit(run.plan.load.mode)
         self._steps: list[StepRecord] = []
         self._parts = 0
+        self._steered = run.plan.load.shape is LoadShape.STAIRCASE and run.plan.matrix is None
+        self._pieces: list[pa.Table] = []
+        """What was recorded since the last step, where the steering wants it."""
+        self._requests: Counter[tuple[int, str, str]] = Counter()
+        """Recorded so far, by step, phase and outcome."""
         self._told_stop = False
         self._sampled_before = len(run.telemetry)
         known = run.extras.get(visit.topology.name, ())
@@ -175,9 +182,16 @@ class VisitLog:
         self._steps = [*with_counters(self._steps, counters), record]
         self._write_visit(drained=False, server_after=None)
         expected_s = self._expected_s(record.step) if record.role is StepRole.PLANNED else 0.0
-        self._run.progress.step_done(self._line(record, table), expected_s)
-        if record.test is None:
-            self._steering.step_done(record, table)
+        self._run.progress.step_done(self._line(record), expected_s)
+        if self._steered:
+            self._steering.step_done(record, pa.concat_tables([*self._pieces, table]))
+        self._pieces = []
+
+    def part(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
+        """What a step that goes on has yielded so far."""
+        self.rest(table, counters)
+        if self._steered:
+            self._pieces.append(table)
 
     def precise(self, looks: Sequence[Look]) -> bool:
         return self._steering.precise(looks)
@@ -222,6 +236,8 @@ class VisitLog:
         self._run.journal.warn([_gap_line(gap) for gap in self._sampler.gaps()])
 
     def _write_samples(self, table: pa.Table) -> None:
+        keys = [table[name].to_pylist() for name in ("step", "phase", "outcome")]
+        self._requests.update(zip(*keys, strict=True))
         if table.num_rows:
             part, self._parts = self._parts, self._parts + 1  # counted first: an interrupted write is never overwritten
             self._run.folder.write_samples(self._visit.visit, part, table)
@@ -248,15 +264,14 @@ class VisitLog:
             )
         )
 
-    def _line(self, record: StepRecord, table: pa.Table) -> str:
+    def _line(self, record: StepRecord) -> str:
         steps, repeats = planned_steps(self._run.plan.load), self._run.plan.load.repeats
-        outcomes = [
-            row["outcome"]
-            for row in table.select(["step", "phase", "outcome"]).to_pylist()
-            if row["step"] == record.step and (row["phase"] == Phase.HOLD or record.test is not None)
-        ]
-        ok = outcomes.count(Outcome.OK)
-        failed = f", {len(outcomes) - ok} not ok" if len(outcomes) > ok else ""
+        outcomes: Counter[str] = Counter()
+        for (step, phase, outcome), count in self._requests.items():
+            if step == record.step and (phase == Phase.HOLD or record.test is not None):
+                outcomes[outcome] += count
+        ok = outcomes[Outcome.OK]
+        failed = f", {outcomes.total() - ok} not ok" if outcomes.total() > ok else ""
         which = f"step {record.step + 1}/{len(steps)}" if record.role is StepRole.PLANNED else str(record.role)
         if record.test is not None:
             which = record.test

@@ -43,6 +43,8 @@ LOOK_S: Final = 0.05
 HEARTBEATS_PER_LEASE: Final = 5
 STARTS_MAX: Final = 3
 RECORDS_BYTES_MAX: Final = 4 * 1024**3
+PART_S: Final = 30.0
+"""How long records are left with the master: it keeps them in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ class LoadSession:
         ready_timeout_s: float = 60.0,
         env: Mapping[str, str] | None = None,
         ports: Callable[[int], list[int]] = free_ports,
+        part_s: float = PART_S,
     ) -> None:
         """`log_dir` gets the configuration and the logs; `env` is what the children inherit, by default ours.
         `ports` finds free ports for the master, and is asked again if somebody else was quicker to use them."""
@@ -105,6 +108,8 @@ class LoadSession:
         self._ready_timeout_s = ready_timeout_s
         self._env = dict(os.environ if env is None else env)
         self._ports = ports
+        self._part_s = part_s
+        self._part_over = Deadline.after_s(part_s)
         self._heartbeat_s = visit_load.lease_s / HEARTBEATS_PER_LEASE
         self._token = secrets.token_hex(24)
         self._children: dict[str, Child] = {}
@@ -168,7 +173,12 @@ class LoadSession:
 
     def take_records(self) -> pa.Table:
         """The records that the last `flush` or `stop` counted, without those taken before."""
+        self._part_over = Deadline.after_s(self._part_s)
         return sample_table(self._fetch("records", None, timeout_s=FLUSH_S).body)
+
+    def records_due(self) -> bool:
+        """Whether none were taken for so long that it is time to."""
+        return self._part_over.passed()
 
     def park_users(self) -> int:
         """From then on (CLOCK_REALTIME ns) no user begins a request."""

@@ -22,6 +22,8 @@ from loadstair.units import NS_PER_S, ns_from_s, s_from_ns
 
 TICK_S: Final = 0.25
 GROWTH_S_MAX: Final = 5.0
+NEAR_END_S: Final = 3.0
+"""Of a hold: records are not asked for so shortly before it, to end it in time."""
 LONGEST: Final = 4.0
 """Warm-up's and hold's maximum, in their minimum, where the plan gives none."""
 NO_COUNTERS: Final = Counters(started=0, ok=0, failed=0, killed=0)
@@ -69,14 +71,16 @@ class Hooks:
     """What the pipeline does meanwhile.
 
     `tick` is called at least every 0.25 s and raises to end the visit. `on_step` gets what was recorded up to the end
-    of a step's tail, before the next step begins; `on_rest` what was recorded after that, at the end of the visit or
-    when it breaks off. Both get the counters of all steps so far, and those match the tables: as many rows of step k
-    were handed over until then as its counters have ok, failed and killed; the rest of started is under way. Requests
-    of a tail end in the next step, so the counters of a step that was handed over earlier go on growing.
+    of a step's tail, before the next step begins, less what `on_part` got of it every half minute of a long step;
+    `on_rest` what was recorded after that, at the end of the visit or when it breaks off. All get the counters of all
+    steps so far, and those match the tables: as many rows of step k were handed over until then as its counters have
+    ok, failed and killed; the rest of started is under way. Requests of a tail end in the next step, so the counters of
+    a step that was handed over earlier go on growing.
     """
 
     tick: Callable[[], None]
     on_step: Callable[[StepRecord, pa.Table, Mapping[int, Counters]], None]
+    on_part: Callable[[pa.Table, Mapping[int, Counters]], None]
     on_rest: Callable[[pa.Table, Mapping[int, Counters]], None]
     on_progress: Callable[[Now], None]
     warmed_up: Callable[[Sequence[Look]], bool]
@@ -171,7 +175,7 @@ def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks:
                 return False
         left_s = None if minimum.passed() else minimum.left_s()
         at_most_s = TICK_S if left_s is None else left_s
-        wait_a_tick(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), at_most_s)
+        _wait(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), at_most_s)
 
 
 def _hold(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> int:
@@ -182,7 +186,7 @@ def _hold(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> i
 
     def wait(until: Deadline) -> None:
         left_s = until.left_s()
-        wait_a_tick(session, hooks, Now(step=order.step, load=order.load, phase="hold", left_s=left_s), left_s)
+        _wait(session, hooks, Now(step=order.step, load=order.load, phase="hold", left_s=left_s), left_s)
 
     if load.precision is None:
         while not minimum.passed():
@@ -215,7 +219,7 @@ def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Ho
         status = session.status()
         if status.in_flight_hold == 0 or deadline.passed():
             return status
-        wait_a_tick(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
+        _wait(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
 
 
 def _drain(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> bool:
@@ -224,9 +228,17 @@ def _drain(session: LoadSession, number: int, users: float, load: Load, hooks: H
 
     def wait(seconds: float) -> None:
         now = Now(step=number, load=users, phase="drain", left_s=deadline.left_s())
-        wait_a_tick(session, hooks, now, seconds)
+        _wait(session, hooks, now, seconds)
 
     return session.drain(deadline, wait=wait)
+
+
+def _wait(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
+    """A tick, and what was recorded meanwhile if that has become much: memory must not grow with a step's length."""
+    wait_a_tick(session, hooks, now, at_most_s)
+    if session.records_due() and (now.left_s is None or now.left_s > NEAR_END_S):
+        counters = session.flush()
+        hooks.on_part(session.take_records(), counters)
 
 
 def wait_a_tick(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:

@@ -53,6 +53,7 @@ class Notes:
 
     def __init__(self, tick: Callable[[], None] = lambda: None) -> None:
         self.steps: list[StepRecord] = []
+        self.parts = 0
         self.tables: list[pa.Table] = []
         self.step_counters: list[dict[int, Counters]] = []
         self.counters: dict[int, Counters] = {}
@@ -61,6 +62,7 @@ class Notes:
         self.hooks = Hooks(
             tick=tick,
             on_step=self._step,
+            on_part=self._part,
             on_rest=self._rest,
             on_progress=self.progress.append,
             warmed_up=self._enough,
@@ -75,6 +77,10 @@ class Notes:
         self.steps.append(record)
         self.tables.append(table)
         self.step_counters.append(dict(counters))
+
+    def _part(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
+        self.parts += 1
+        self._rest(table, counters)
 
     def _rest(self, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self.counters = dict(counters)
@@ -120,6 +126,17 @@ def test_every_request_that_was_started_has_one_record(climbed: Climbed) -> None
         assert sorted({row["index"] for row in of_step}) == sorted(row["index"] for row in of_step)
     assert len({row["request_id"] for row in rows}) == len(rows)
     assert pa.concat_tables(notes.tables).schema == SAMPLE_SCHEMA
+
+
+def test_a_long_steps_records_are_handed_over_while_it_goes_on_each_once(scripted_server: str, tmp_path: Path) -> None:
+    notes = Notes()
+    load = LOAD.model_copy(update={"steps": (3.0,), "hold_s": 4.0})
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path, part_s=0.2) as session:
+        records, drained = climb(session, in_order(load.steps), load, notes.hooks)
+    assert drained
+    assert notes.parts >= 2
+    ids = [row["request_id"] for row in notes.rows()]
+    assert len(ids) == len(set(ids)) == records[0].counters.started == records[0].counters.ok
 
 
 def test_the_tag_is_the_one_of_the_moment_of_dispatch(climbed: Climbed) -> None:
