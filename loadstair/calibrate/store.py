@@ -71,10 +71,8 @@ class Store:
         self._write(self.path, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _write(self, path: Path, text: str) -> None:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def read(self) -> Calibration | None:
         """None where none was ever kept. Raises StorageError for a file that this version cannot read."""

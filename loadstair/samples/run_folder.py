@@ -1,10 +1,12 @@
 """The folder of a run: the only thing that measuring hands to thinking.
 
-Every file is written whole under another name, synced, then renamed, so a run that dies leaves no half file.
+Every file is written whole under another name, synced, then renamed, and the rename is synced too: a run that dies,
+with its machine or without, leaves no half file, and what was said to be written is there.
 """
 
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -49,6 +51,8 @@ class RunFolder:
             folder = cls(_new_folder(parent, f"{name}-{stamp}"))
             folder.samples_path.mkdir()
             folder.log_path.mkdir()
+            sync_folder(folder.path)
+            sync_folder(parent)
         except OSError as error:
             raise UsageError(f"--out {parent}: a run folder cannot be made there: {error.strerror}") from error
         return folder
@@ -62,11 +66,22 @@ class RunFolder:
                 raise UsageError(f"{path}: not a run folder: it has no {needed.name}")
         return folder
 
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """For one writer at a time, until the block or the process ends. Raises UsageError where another has it."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise UsageError(f"{self.path}: not a run folder: {error.strerror}") from error
+        try:
+            _lock(descriptor, self.path)
+            yield
+        finally:
+            os.close(descriptor)
+
     def write_text(self, path: Path, text: str) -> None:
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def write_json(self, path: Path, value: Any) -> None:
         self.write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -88,8 +103,6 @@ class RunFolder:
         others = [name for name in table.schema.names if deltas is None or not deltas.startswith(f"{name}.")]
         with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd", use_dictionary=others, column_encoding=plain)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
 
     def read_run(self) -> RunRecord:
         """Raises UsageError where the file is not a run of a schema that this version reads."""
@@ -136,6 +149,13 @@ class RunFolder:
             raise UsageError(f"{path}: cannot be read: {error}") from error
 
 
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(f"{path}: another process is still measuring into it; wait for its end") from error
+
+
 def _new_folder(parent: Path, stem: str) -> Path:
     """Two runs in one second get different folders."""
     for name in _candidates(stem):
@@ -157,13 +177,26 @@ def _candidates(stem: str) -> Iterator[str]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends well; raises StorageError (exit 3)."""
+    """A temporary path that takes the place of `path` when the block ends well, and is on the disk then; raises
+    StorageError (exit 3)."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
         raise StorageError(f"{path}: cannot be written: {reason}; what was written before is kept") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """A new name is on the disk when its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """The folder of a run: whole files or none, and what is written reads back the same."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from loadstair.errors import StorageError, UsageError
 from loadstair.samples.frame import REQUEST_SCHEMA
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Counters, Ending, RunRecord, ServerCounters, StepRecord, VisitRecord
-from loadstair.samples.table import SAMPLE_SCHEMA
+from loadstair.samples.table import SAMPLE_SCHEMA, TELEMETRY_SCHEMA
 
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -118,6 +119,41 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(folder: RunFolde
     assert caught.value.exit_code == 3
     assert folder.plan_path.read_text() == "old"
     assert not full.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["run.json", "visit000-part000.parquet", "telemetry.parquet"])
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_write_is_over(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def seen_fsync(descriptor: int) -> None:
+        done.append(("fsync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        fsync(descriptor)
+
+    def seen_replace(old: Path, new: Path) -> None:
+        done.append(("rename", new.name))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", seen_fsync)
+    monkeypatch.setattr(os, "replace", seen_replace)
+    match name:
+        case "run.json":
+            folder.write_run(RUN)
+        case "telemetry.parquet":
+            folder.write_telemetry(TELEMETRY_SCHEMA.empty_table())
+        case _:
+            folder.write_samples(0, 0, SAMPLE_SCHEMA.empty_table())
+    holds_it = folder.samples_path if name.startswith("visit") else folder.path
+    assert done == [("fsync", f".{name}.partial"), ("rename", name), ("fsync", holds_it.name)]
+
+
+def test_a_run_folder_has_one_writer_at_a_time(folder: RunFolder) -> None:
+    with folder.reserved(), pytest.raises(UsageError, match="another process is still measuring"), folder.reserved():
+        pass
+    with folder.reserved():
+        pass
 
 
 def test_nothing_that_is_not_a_number_is_written_as_json(folder: RunFolder) -> None:
