@@ -68,8 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--live", action="store_true", help="also bring each topology up, ask it once, and take it down")
 
     run = _command(commands, "run", "measure a plan, analyse it, write the report", _run)
-    _plan_options(run)
-    run.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="gets the run's folder (reports)")
+    _plan_options(run, required=False)
+    run.add_argument("--out", type=Path, metavar="DIR", help="gets the run's folder (reports)")
+    run.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with the run in this folder, which ended early; PLAN may lack"
+    )
     run.add_argument("--quiet", action="store_true", help="print errors only, and with them where the report is")
 
     analyze = _command(commands, "analyze", "make summary.json and results.json again from a run's files", _analyze)
@@ -109,8 +112,14 @@ def _command(
     return parser
 
 
-def _plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="a plan file, such as plans/quickstart.yaml")
+def _plan_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument(
+        "plan",
+        type=Path,
+        nargs=None if required else "?",
+        metavar="PLAN",
+        help="a plan file, such as plans/quickstart.yaml",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="override one key: load.hold_s=5 (repeatable)"
     )
@@ -131,21 +140,25 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    plan = _plan_of(options)  # first, as above
-    from loadstair.pipeline import run
+    _check_run_options(options)
+    plan = None if options.plan is None else _plan_of(options)  # first, as above
+    from loadstair.pipeline import resume, run
     from loadstair.progress import Progress
     from loadstair.report.terminal import closing_table
 
     console = _console()
     with Progress(console, quiet=options.quiet) as progress:
-        finished = run(
-            plan,
-            plan_dir=options.plan.resolve().parent,
-            out=options.out,
-            command=options.command_line,
-            quick=options.quick,
-            progress=progress,
-        )
+        if plan is None or options.resume is not None:
+            finished = resume(options.resume, options.plan, plan, progress=progress)
+        else:
+            finished = run(
+                plan,
+                plan_dir=options.plan.resolve().parent,
+                out=options.out or Path("reports"),
+                command=options.command_line,
+                quick=options.quick,
+                progress=progress,
+            )
     if finished.summary is not None and not options.quiet:
         console.print(closing_table(finished.folder.read_json(finished.folder.summary_path)))
         console.print(Text(f"report: {finished.folder.report_path}"), soft_wrap=True)
@@ -158,6 +171,17 @@ def _run(options: argparse.Namespace) -> int:
     if finished.summary is not None and options.quiet and finished.exit_code:
         _print_to_stderr(f"report: {finished.folder.report_path}")
     return finished.exit_code
+
+
+def _check_run_options(options: argparse.Namespace) -> None:
+    if options.resume is None:
+        if options.plan is None:
+            raise UsageError("run: give a PLAN, such as plans/quickstart.yaml, or --resume DIR")
+        return
+    if options.out is not None:
+        raise UsageError("--out: a resumed run goes on in its own folder; leave it out")
+    if options.plan is None and (options.set or options.quick):
+        raise UsageError("--set and --quick change a PLAN, and none is given: the folder's own is taken as it is")
 
 
 def _analyze(options: argparse.Namespace) -> int:

@@ -51,7 +51,9 @@ class Journal:
         self._folder.write_run(self.record)
 
 
-def new_record(plan: Plan, *, command: Sequence[str], quick: bool, calibration: Calibration | None) -> RunRecord:
+def new_record(
+    plan: Plan, *, plan_dir: Path, command: Sequence[str], quick: bool, calibration: Calibration | None
+) -> RunRecord:
     return RunRecord(
         name=plan.name,
         started=utc_now().isoformat(timespec="seconds"),
@@ -69,6 +71,7 @@ def new_record(plan: Plan, *, command: Sequence[str], quick: bool, calibration: 
         },
         topologies={},
         calibration=calibration,
+        plan_dir=str(plan_dir.resolve()),
     )
 
 

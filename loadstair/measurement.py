@@ -1,7 +1,7 @@
 """The measuring half of a run: every visit of the staircase, into a run folder."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,12 +18,13 @@ from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counter
 from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.arrivals import Arrivals
-from loadstair.plan.matrix import bursts
 from loadstair.plan.model import LoadShape, Plan, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
-from loadstair.plan.staircase import Visit, expected_step_s, planned_steps, visits
+from loadstair.plan.staircase import Visit, expected_step_s, planned_steps
 from loadstair.progress import Progress
+from loadstair.resumption import Remaining, bursts_left, extras_of, refuse_another_topology, remaining
 from loadstair.samples.look import Look
+from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, StepRole, VisitRecord
@@ -63,16 +64,38 @@ def measure(run: Measuring) -> None:
 
     Raises TopologyError, LoadError, StorageError or Interrupted; what was measured until then is in the folder.
     """
+    record = run.journal.record
+    run.extras.update({topology.name: extras_of(record, topology.name) for topology in run.plan.topologies})
     with ExitStack() as kept:
         standing: dict[str, RunningTopology] = {}
-        order = visits(run.plan)
-        for visit in order:
-            with _topology(run, visit, kept, standing) as topology:
-                _measure_visit(run, visit, topology)
-                topology.check_at_end()
-            if visit is not order[-1]:
+        measured = False
+        for one in remaining(run.plan, record):
+            if one.earlier and _nothing_left(run, one):
+                continue
+            if measured:
                 run.progress.phase("cooling down")
                 clock.sleep_s(run.plan.load.cooldown_s)
+            with _topology(run, one.visit, kept, standing) as topology:
+                _measure_visit(run, one, topology)
+                topology.check_at_end()
+            measured = True
+
+
+def _nothing_left(run: Measuring, one: Remaining) -> bool:
+    """The run broke off between a visit's last step and its end."""
+    if run.plan.matrix is not None:
+        return not bursts_left(run.plan.matrix, one)
+    return _steering(run, one, TELEMETRY_SCHEMA.empty_table).next_step() is None
+
+
+def _steering(run: Measuring, one: Remaining, telemetry: Callable[[], pa.Table]) -> Steering:
+    """That knows what earlier visits of this repeat have shown."""
+    steering = Steering(run.plan, one.visit, telemetry, run.extras.get(one.visit.topology.name, ()))
+    if run.plan.matrix is None:
+        for earlier in one.earlier:
+            samples, _ = run.folder.read_samples(earlier.visit)  # of a damaged file the analysis tells
+            steering.taken_before(earlier, samples, telemetry_from_tables(run.telemetry))
+    return steering
 
 
 @contextmanager
@@ -99,11 +122,16 @@ def _brought_up(run: Measuring, visit: Visit, plan: TopologyPlan) -> Iterator[Ru
     with bring_up(
         plan, plan=run.plan, plan_dir=run.plan_dir, log_dir=run.folder.log_path, visit=visit.visit
     ) as topology:
-        run.journal.fingerprint(plan.name, topology.endpoint.fingerprint)
+        seen = topology.endpoint.fingerprint
+        record = run.journal.record
+        if record.resumed and plan.name in record.topologies:
+            refuse_another_topology(run.folder.path, plan.name, record.topologies[plan.name], seen)
+        run.journal.fingerprint(plan.name, seen)
         yield topology
 
 
-def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> None:
+def _measure_visit(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
+    visit = one.visit
     run.progress.phase(f"{visit.topology.name}: starting the load generator")
     with (
         LoadSession(
@@ -111,7 +139,7 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         ) as load,
         Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
     ):
-        log = VisitLog(run, visit, sampler, server_before=server_counters(topology.endpoint))
+        log = VisitLog(run, one, sampler, server_before=server_counters(topology.endpoint))
         hooks = Hooks(
             tick=topology.check,
             on_step=log.step,
@@ -123,7 +151,7 @@ def _measure_visit(run: Measuring, visit: Visit, topology: RunningTopology) -> N
         )
         try:
             if run.plan.matrix is not None:
-                steps, drained = run_tests(load, bursts(run.plan.matrix), run.plan.load, hooks)
+                steps, drained = run_tests(load, bursts_left(run.plan.matrix, one), run.plan.load, hooks)
             else:
                 steps, drained = climb(load, log.next_step, run.plan.load, hooks)
             log.finished(steps, drained, server_after=settled_counters(topology.endpoint))
@@ -157,9 +185,10 @@ def _workers(plan: Plan, topology: RunningTopology) -> int:
 class VisitLog:
     """Writes what one visit yields, as it comes: samples, telemetry, the run record, a line of progress."""
 
-    def __init__(self, run: Measuring, visit: Visit, sampler: Sampler, server_before: ServerCounters | None) -> None:
+    def __init__(self, run: Measuring, one: Remaining, sampler: Sampler, server_before: ServerCounters | None) -> None:
         self._run = run
-        self._visit = visit
+        self._visit = one.visit
+        self._steps_before = one.steps_done
         self._sampler = sampler
         self._server_before = server_before
         self._unit = load_unit(run.plan.load.mode)
@@ -172,8 +201,7 @@ class VisitLog:
         """Recorded so far, by step, phase and outcome."""
         self._told_stop = False
         self._sampled_before = len(run.telemetry)
-        known = run.extras.get(visit.topology.name, ())
-        self._steering = Steering(run.plan, visit, self._telemetry_so_far, known)
+        self._steering = _steering(run, one, self._telemetry_so_far)
 
     def step(self, record: StepRecord, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self._write_telemetry()
@@ -202,15 +230,15 @@ class VisitLog:
             self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} {self._unit}: invalid, once more")
         if self._steering.stopped is not None and not self._told_stop:
             self._told_stop = True
-            left = range(len(self._steps_planned()), len(planned_steps(self._run.plan.load)))
+            left = set(range(len(planned_steps(self._run.plan.load)))) - self._steps_taken()
             self._run.progress.skip(
                 f"{self._visit.topology.name}: {self._steering.stopped}; the steps above are left out",
                 sum(map(self._expected_s, left)),
             )
         return order
 
-    def _steps_planned(self) -> list[StepRecord]:
-        return [record for record in self._steps if record.role is StepRole.PLANNED]
+    def _steps_taken(self) -> frozenset[int]:
+        return self._steps_before | {record.step for record in self._steps}
 
     def _expected_s(self, step: int) -> float:
         plan = self._run.plan
@@ -225,7 +253,7 @@ class VisitLog:
     def finished(self, steps: tuple[StepRecord, ...], drained: bool, server_after: ServerCounters | None) -> None:
         self._steps = list(steps)
         self._run.extras[self._visit.topology.name] = self._steering.extras
-        self._write_visit(drained=drained, server_after=server_after)
+        self._write_visit(drained=drained, server_after=server_after, finished=True)
 
     def progress(self, now: Now) -> None:
         left = "" if now.left_s is None else f" {now.left_s:.0f} s"
@@ -250,7 +278,7 @@ class VisitLog:
         self._run.telemetry.append(pa.table([list(column) for column in columns], schema=TELEMETRY_SCHEMA))
         self._run.folder.write_telemetry(pa.concat_tables(self._run.telemetry))
 
-    def _write_visit(self, *, drained: bool, server_after: ServerCounters | None) -> None:
+    def _write_visit(self, *, drained: bool, server_after: ServerCounters | None, finished: bool = False) -> None:
         self._run.journal.visit(
             VisitRecord(
                 visit=self._visit.visit,
@@ -261,6 +289,7 @@ class VisitLog:
                 server_after=server_after,
                 drained=drained,
                 stopped=self._steering.stopped,
+                finished=finished,
             )
         )
 

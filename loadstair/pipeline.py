@@ -25,6 +25,14 @@ from loadstair.plan.trace import arrivals_of
 from loadstair.progress import Progress
 from loadstair.report.junit import junit_xml
 from loadstair.report.render import render_report
+from loadstair.resumption import (
+    changed_lines,
+    expected_left_s,
+    plan_folder,
+    refuse_another_plan,
+    refuse_complete,
+    resumed_record,
+)
 from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
@@ -52,19 +60,59 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
     arrivals = arrivals_of(plan.load, plan_dir)  # first: a trace that cannot be used leaves nothing behind
     _leave_cores_to_the_load()
     folder = RunFolder.create(out, plan.name, utc_now())
-    folder.write_text(folder.plan_path, plan_yaml(plan))
-    kept = kept_for(machine(cores=usable_cores()), Store.of_user())
-    journal = Journal(folder, new_record(plan, command=command, quick=quick, calibration=kept.calibration))
-    if kept.warning is not None:
-        journal.warn([kept.warning])
-    progress.begin(expected_duration_s(plan, partial(expected_e2e_s, plan)))
-    measuring = Measuring(
-        plan=plan, plan_dir=plan_dir, arrivals=arrivals, folder=folder, journal=journal, progress=progress
-    )
-    summary = None
+    with folder.reserved():
+        folder.write_text(folder.plan_path, plan_yaml(plan))
+        kept = kept_for(machine(cores=usable_cores()), Store.of_user())
+        record = new_record(plan, plan_dir=plan_dir, command=command, quick=quick, calibration=kept.calibration)
+        journal = Journal(folder, record)
+        if kept.warning is not None:
+            journal.warn([kept.warning])
+        progress.begin(expected_duration_s(plan, partial(expected_e2e_s, plan)))
+        return _finish(
+            Measuring(
+                plan=plan, plan_dir=plan_dir, arrivals=arrivals, folder=folder, journal=journal, progress=progress
+            )
+        )
+
+
+def resume(path: Path, plan_path: Path | None, plan: Plan | None, *, progress: Progress) -> Finished:
+    """Goes on after the last finished step of the run in this folder; `plan` as read from `plan_path`, None for the
+    folder's own. Raises UsageError or PlanError, and has changed nothing, where it may not."""
+    _leave_cores_to_the_load()
+    folder = RunFolder.open(path)
+    with folder.reserved():
+        record, measured = folder.read_run(), read_measured_plan(folder.plan_path)
+        refuse_complete(path, record)
+        if plan is None or plan_path is None:
+            plan, plan_dir = measured, plan_folder(path, measured, record)
+        else:
+            plan_dir = plan_path.resolve().parent
+            refuse_another_plan(path, measured, plan, plan_path)
+        arrivals = arrivals_of(plan.load, plan_dir)
+        telemetry = [folder.read_telemetry()]
+        folder.remove_partial_files()
+        now = new_record(plan, plan_dir=plan_dir, command=(), quick=record.quick, calibration=None)
+        journal = Journal(folder, resumed_record(record, now=now.started))
+        journal.warn(changed_lines(record, now))
+        progress.begin(expected_left_s(plan, journal.record, partial(expected_e2e_s, plan)))
+        return _finish(
+            Measuring(
+                plan=plan,
+                plan_dir=plan_dir,
+                arrivals=arrivals,
+                folder=folder,
+                journal=journal,
+                progress=progress,
+                telemetry=telemetry,
+            )
+        )
+
+
+def _finish(measuring: Measuring) -> Finished:
+    folder, summary = measuring.folder, None
     error = _measure_to_an_end(measuring)
-    if any(visit.steps for visit in journal.record.visits):
-        progress.phase("analysing")
+    if any(visit.steps for visit in measuring.journal.record.visits):
+        measuring.progress.phase("analysing")
         try:
             summary = analyze(folder)
             report(folder)
@@ -86,7 +134,7 @@ def _measure_to_an_end(measuring: Measuring) -> LoadstairError | None:
         return _note_end(measuring.journal, Ending.COMPLETE, None)
     except Interrupted as error:
         return _note_end(measuring.journal, Ending.INTERRUPTED, error)
-    except TopologyError as error:
+    except (TopologyError, UsageError) as error:  # a usage error: another topology than the run began with
         return _note_end(measuring.journal, Ending.TOPOLOGY_FAILED, error)
     except LoadError as error:
         return _note_end(measuring.journal, Ending.LOAD_FAILED, error)

@@ -15,9 +15,9 @@ from loadstair.analysis.step.verdict import judge_step
 from loadstair.drive.staircase import StepOrder
 from loadstair.plan.model import Load, LoadShape, Plan
 from loadstair.plan.staircase import EXTRAS_PER_REFINE, Visit, planned_steps
-from loadstair.samples.frame import samples_from_tables
+from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.look import Look
-from loadstair.samples.readings import telemetry_from_tables
+from loadstair.samples.readings import Telemetry, telemetry_from_tables
 from loadstair.samples.runrecord import StepRecord, StepRole, VisitRecord
 
 
@@ -57,9 +57,20 @@ class Steering:
             server_after=None,
             drained=False,
         )
+        self._judge(visit, samples_from_tables(self._tables), telemetry_from_tables([self._telemetry()]))
+
+    def taken_before(self, visit: VisitRecord, samples: Samples, telemetry: Telemetry) -> None:
+        """An earlier visit of this repeat that broke off, with its own `samples`: its steps are not taken again, and
+        count for what comes next. For before the first step."""
+        self._judge(visit, samples, telemetry)
+        taken = {step.step for step in visit.steps}
+        self._route = [order for order in self._route if order.step not in taken]
+        self._repeated += sum(step.role is StepRole.REPEATED for step in visit.steps)
+        self.stopped = self.stopped or visit.stopped
+
+    def _judge(self, visit: VisitRecord, samples: Samples, telemetry: Telemetry) -> None:
         limits = None if self._plan.slo is None else request_limits(self._plan.slo)
-        telemetry = telemetry_from_tables([self._telemetry()])
-        measured = measure_visit(visit, samples_from_tables(self._tables), telemetry, limits)
+        measured = measure_visit(visit, samples, telemetry, limits)
         self._judged += [JudgedStep(step=step, findings=judge_step(step, self._plan)) for step in measured]
 
     def precise(self, looks: Sequence[Look]) -> bool:

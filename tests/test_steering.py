@@ -6,6 +6,8 @@ import pyarrow as pa
 
 from loadstair.drive.staircase import StepOrder
 from loadstair.plan.staircase import Visit
+from loadstair.samples.frame import samples_from_tables
+from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.record import RequestSample
 from loadstair.samples.runrecord import StepRole
 from loadstair.samples.table import TELEMETRY_SCHEMA
@@ -70,6 +72,32 @@ def test_an_invalid_step_is_taken_once_more_under_a_number_of_its_own() -> None:
 def test_a_step_that_stays_invalid_is_not_taken_a_third_time() -> None:
     taken, _ = steered(run_of(stop_early=False), bad_clock_steps=(1, 5))
     assert [load for _, load, _ in taken] == [4, 16, 16, 32, 64, 128]
+
+
+def test_what_an_earlier_visit_took_is_not_taken_again_but_counts() -> None:
+    """The broken visit ended after the invalid step with 16 users: that is repeated first, and what shows that the
+    climb is deep in saturation are its steps and the new ones together."""
+    run = run_of()
+    made = run.run.visits[0]
+    bad = [replace(row, clock_step=row.step == 1) for row in run.rows]
+    earlier = replace(made, steps=made.steps[:2], drained=False, server_after=None)
+    visit = Visit(visit=1, repeat=0, topology=run.plan.topologies[0])
+    steering = Steering(run.plan, visit, TELEMETRY_SCHEMA.empty_table)
+    steering.taken_before(
+        earlier, samples_from_tables([rows_table(bad)]), telemetry_from_tables([TELEMETRY_SCHEMA.empty_table()])
+    )
+    taken = []
+    while (order := steering.next_step()) is not None:
+        taken.append((order.step, order.load, str(order.role)))
+        step = next(step for step in made.steps if step.load == order.load)
+        rows = [replace(row, step=order.step) for row in run.rows if row.step == step.step]
+        steering.step_done(replace(step, step=order.step, role=order.role), rows_table(rows))
+    assert taken == [
+        (5, 16, StepRole.REPEATED),  # the plan has the numbers 0 to 4
+        (2, 32, StepRole.PLANNED),
+        (3, 64, StepRole.PLANNED),
+    ]
+    assert steering.stopped == "deep in saturation: loads 32 and 64 carry no more than 16"
 
 
 def test_a_spike_is_the_usual_load_the_surge_and_the_usual_load_again() -> None:

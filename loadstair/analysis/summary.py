@@ -339,6 +339,15 @@ def _stopped(topologies: Mapping[str, TopologySummary]) -> tuple[Finding, ...]:
 
 def _ending(run: RunRecord) -> tuple[Finding, ...]:
     warnings = [Finding.warning("run.warning", message) for message in run.warnings]
+    if run.resumed:
+        times = " and ".join(run.resumed)
+        warnings.insert(
+            0,
+            Finding.info(
+                "run.resumed",
+                f"the run ended early and went on at {times}: another visit took the steps that the broken one lacked",
+            ),
+        )
     if run.ending is not Ending.COMPLETE:
         why = f": {run.ending_message}" if run.ending_message else ""
         killed = run.ending is Ending.RUNNING

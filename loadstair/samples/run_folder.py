@@ -79,6 +79,11 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
+    def remove_partial_files(self) -> None:
+        """What a killed writer was writing. For who has the folder reserved."""
+        for path in (*self.path.glob(".*.partial"), *self.samples_path.glob(".*.partial")):
+            path.unlink(missing_ok=True)
+
     def write_text(self, path: Path, text: str) -> None:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -117,11 +122,12 @@ class RunFolder:
             where = ".".join(map(str, first["loc"]))
             raise UsageError(f"{self.run_path}: damaged: {where}: {first['msg']}") from error
 
-    def read_samples(self) -> tuple[Samples, list[str]]:
-        """All rows in the order of the run, and a line for each file that cannot be read: a damaged file costs its own
-        step only."""
+    def read_samples(self, visit: int | None = None) -> tuple[Samples, list[str]]:
+        """All rows in the order of the run, or one visit's, and a line for each file that cannot be read: a damaged
+        file costs its own step only."""
+        pattern = "*.parquet" if visit is None else f"visit{visit:03d}-*.parquet"
         chunks, tables, damaged = {}, [], []
-        for path in sorted(self.samples_path.glob("*.parquet")):
+        for path in sorted(self.samples_path.glob(pattern)):
             try:
                 chunks[path] = chunks_in(path)
             except UsageError as error:

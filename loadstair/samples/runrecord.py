@@ -93,6 +93,11 @@ class VisitRecord:
     """Every request ended by itself before the visit's end."""
     stopped: str | None = None
     """Why the staircase ended before its last step; None where it did not."""
+    finished: bool = False
+    """It got to its own end, so that a resumed run needs no other in its place."""
+    broke_off: Ending | None = None
+    """How the run ended in this visit, where it was resumed later."""
+    broke_off_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,3 +120,7 @@ class RunRecord:
     warnings: tuple[str, ...] = field(default=())
     calibration: Calibration | None = None
     """Of the machine that generated the load, made before the run; None where there was none."""
+    plan_dir: str | None = None
+    """The folder of the plan's file, for a run that is resumed without it."""
+    resumed: tuple[str, ...] = ()
+    """UTC, ISO 8601: when it went on after an early end."""

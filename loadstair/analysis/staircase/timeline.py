@@ -47,7 +47,7 @@ class Timeline:
     visit: int
     repeat: int
     repeats: int
-    """Visits of this topology that measured a step; the others are not in here."""
+    """Of this topology that measured a step; the others are not in here."""
     interval_s: float
     """The length of all but the last, which may be shorter."""
     time_s: tuple[float, ...]
@@ -63,11 +63,12 @@ class Timeline:
 
 
 def timeline(visits: tuple[VisitRecord, ...], samples: Samples, telemetry: Telemetry) -> Timeline | None:
-    """The first visit with a step; None if there is none. `visits` of one topology, `samples` of the whole run."""
+    """The first repeat with a step, and of its visits (a resumed run has several) the one with the most; None if there
+    is none. `visits` of one topology, `samples` of the whole run."""
     measured = [visit for visit in visits if visit.steps]
     if not measured:
         return None
-    visit = measured[0]
+    visit = max((one for one in measured if one.repeat == measured[0].repeat), key=lambda one: len(one.steps))
     start_ns, end_ns = visit.steps[0].start_ns, visit.steps[-1].tail_end_ns
     if end_ns <= start_ns:
         return None
@@ -78,7 +79,7 @@ def timeline(visits: tuple[VisitRecord, ...], samples: Samples, telemetry: Telem
     return Timeline(
         visit=visit.visit,
         repeat=visit.repeat,
-        repeats=len(measured),
+        repeats=len({one.repeat for one in measured}),
         interval_s=float(edges_ns[1] - edges_ns[0]) / NS_PER_S,
         time_s=tuple(float(at - start_ns) / NS_PER_S for at in middles_ns),
         in_flight=_in_flight(requests, middles_ns),

@@ -52,8 +52,14 @@ def failures(
 
 
 def died_in(judged: JudgedStep, run: RunRecord) -> bool:
-    """Whether the run ended because the topology died in this step."""
-    return run.ending is Ending.TOPOLOGY_FAILED and not judged.step.record.tail_complete
+    """Whether the run ended, perhaps to be resumed, because the topology died in this step."""
+    ending, _ = _ending(judged, run)
+    return ending is Ending.TOPOLOGY_FAILED and not judged.step.record.tail_complete
+
+
+def _ending(judged: JudgedStep, run: RunRecord) -> tuple[Ending, str | None]:
+    visit = judged.step.visit
+    return (run.ending, run.ending_message) if visit.broke_off is None else (visit.broke_off, visit.broke_off_message)
 
 
 def _of_step(
@@ -63,6 +69,7 @@ def _of_step(
     step = judged.step
     own = requests[((requests["visit"] == step.visit.visit) & (requests["step"] == step.record.step)).fillna(False)]
     died = died_in(judged, run)
+    _, message = _ending(judged, run)
     if latency_s_max is None and not died:
         own = own[own["outcome"] != Outcome.KILLED]
     ok = own["outcome"] == Outcome.OK
@@ -70,9 +77,9 @@ def _of_step(
     for outcome, status, error in own.loc[~ok, ["outcome", "status", "error"]].itertuples(index=False, name=None):
         text = error if isinstance(error, str) else None
         code = int(status) if isinstance(status, int | np.integer) else None
-        found[_of_request(Outcome(outcome), code, text, run.ending_message if died else None)] += 1
+        found[_of_request(Outcome(outcome), code, text, message if died else None)] += 1
     if died and ok.all():
-        found[_of_request(Outcome.KILLED, None, None, run.ending_message)] += 0
+        found[_of_request(Outcome.KILLED, None, None, message)] += 0
     if latency_s_max is not None and (slow := int((e2e_ms(own[ok]) >= latency_s_max * MS_PER_S).sum())):
         found[FailureKind.TIMEOUT, f"answered after {latency_s_max:g} s or more"] += slow
     return found

@@ -21,7 +21,8 @@ from loadstair.analysis.step.slo import QUANTILES, LimitResult, limit_results, s
 from loadstair.analysis.step.verdict import FEW_FOR_P99, few_for_p99, is_valid
 from loadstair.plan.model import Slo
 from loadstair.samples.record import Outcome
-from loadstair.samples.runrecord import StepRole
+
+ORDINALS = ("first", "second", "third", "last")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,12 +178,12 @@ def _excluded(visits: tuple[JudgedStep, ...], any_valid: bool) -> tuple[Finding,
 
 
 def _try(visit: JudgedStep, visits: tuple[JudgedStep, ...]) -> str:
-    """A repeat whose step was taken twice has two tries."""
+    """A repeat whose step was taken more than once has several tries."""
     of_repeat = [one for one in visits if one.step.visit.repeat == visit.step.visit.repeat]
     if len(of_repeat) == 1:
         return f"repeat {visit.step.visit.repeat}"
-    which = "second" if visit.step.record.role is StepRole.REPEATED else "first"
-    return f"the {which} try of repeat {visit.step.visit.repeat}"
+    which = next(place for place, one in enumerate(of_repeat) if one is visit)
+    return f"the {ORDINALS[min(which, len(ORDINALS) - 1)]} try of repeat {visit.step.visit.repeat}"
 
 
 def _unchecked(limits: tuple[LimitResult, ...]) -> tuple[Finding, ...]:
