@@ -74,3 +74,14 @@ def test_a_topology_that_died_failed_there_and_its_last_words_say_of_what(messag
     found = point(replace(run, run=record))
     assert found is not None
     assert (found.load, found.kind, found.message) == (8, kind, f"the server died: {message}")
+
+
+def test_a_death_stays_one_when_the_run_was_resumed_after_it() -> None:
+    run = changed_at(8, lambda row: failed(row, Outcome.KILLED), every=5)
+    (visit,) = run.run.visits
+    steps = (*visit.steps[:-1], replace(visit.steps[-1], tail_complete=False))
+    died = {"broke_off": Ending.TOPOLOGY_FAILED, "broke_off_message": "engine0 died"}
+    record = replace(run.run, visits=(replace(visit, steps=steps, drained=False, **died),))
+    found = point(replace(run, run=record))
+    assert found is not None
+    assert (found.load, found.message) == (8, "the server died: engine0 died")

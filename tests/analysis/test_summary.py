@@ -175,3 +175,30 @@ def test_of_a_step_that_was_taken_twice_the_valid_try_counts() -> None:
     told = [finding.message for finding in step.warnings if finding.id == "repeat.excluded"]
     assert len(told) == 1
     assert told[0].startswith("the first try of repeat 0 is left out: the wall clock was stepped")
+
+
+def test_a_repeat_whose_visit_broke_off_and_was_completed_by_another_is_one_repeat() -> None:
+    """Steps 1 and 2 of the first visit are retold as those of a second visit; step 0 stays, and of step 1 there are
+    left-over rows in the broken visit, that no step claims."""
+    whole = two_topologies(load={"steps": [4, 16, 64], "repeats": 2})
+    first, *others = whole.run.visits
+    broken = replace(first, steps=first.steps[:1], drained=False, server_after=None)
+    rest = replace(first, visit=9, steps=first.steps[1:], server_before=None)
+    rows = [replace(row, visit=9) if row.visit == first.visit and row.step else row for row in whole.rows]
+    lost = [
+        replace(row, request_id=f"lost-{row.request_id}")
+        for row in whole.rows
+        if row.visit == first.visit and row.step == 1 and row.index % 3 == 0
+    ]
+    record = replace(whole.run, visits=(broken, *others, rest), resumed=("2026-03-04T06:00:00+00:00",))
+    split = replace(whole, run=record, rows=(*rows, *lost)).recounted()
+    summary, before = summary_json(split.summary()), summary_json(whole.summary())
+    name = first.topology
+    for now, then in zip(summary["topologies"][name]["steps"], before["topologies"][name]["steps"], strict=True):
+        assert now["verdict"] == then["verdict"] == "valid"
+        assert [visit["repeat"] for visit in now["visits"]] in ([0, 1], [1, 0])
+        assert now["ttft_ms"]["p50"]["n"] == then["ttft_ms"]["p50"]["n"]
+    assert summary["timelines"][name]["repeats"] == 2
+    (comparison,) = summary["comparisons"].values()
+    assert len(comparison["steps"]) == 3
+    assert "run.resumed" in [finding["id"] for finding in summary["findings"]]
