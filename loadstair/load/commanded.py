@@ -92,7 +92,7 @@ class CommandedLoad:
 
     def _begin_step(self, data: dict[str, Any]) -> dict[str, Any]:
         rank = int(data["rank"])
-        self._recorder.worker = f"worker-{rank}"
+        self._recorder.worker = data["name"]
         lengths = [None if data[side] is None else Lengths(**data[side]) for side in LENGTHS]
         self.load.lengths_of_step(*lengths)
         tag = Tag(step=data["step"], load=data["load"], phase=Phase(data["phase"]))

@@ -21,7 +21,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
 from loadstair.clock import Deadline, now_ns
 from loadstair.load.config import LoadConfig
-from loadstair.load.crew import Crew, NoAnswerError
+from loadstair.load.crew import Crew, NoAnswerError, worker_name
 from loadstair.load.gate import shares
 from loadstair.load.messages import FLUSH_S, LENGTHS, Command
 from loadstair.plan.model import Lengths
@@ -34,7 +34,7 @@ BARRIER_S: Final = 10.0
 SPAWN_S: Final = 30.0
 LEASE_LOOKS: Final = 8
 TOKEN_HEADER: Final = "X-Loadstair-Token"  # noqa: S105  the name of a header
-COUNTERS: Final = ("scheduled", "held_back", "started", "ok", "failed", "killed")
+COUNTERS: Final = ("scheduled", "held_back", "started", "ok", "failed", "killed", "lost")
 START_AHEAD_NS: Final = NS_PER_S // 4
 """From the order to the beginning of an open loop's schedule: all workers have heard of it by then."""
 
@@ -113,6 +113,7 @@ class Controller:
                 self._crew.muster()
             if not self._crew.alive():
                 raise NoAnswerError("no worker is connected")
+            self._crew.begin_step()
             ranks = self._crew.alive()
             open_loop = self._config.arrivals is not None
             if open_loop:
@@ -124,8 +125,9 @@ class Controller:
             limits = {} if limit is None else shares(limit, dict.fromkeys(ranks, limit))
             orders = {
                 client_id: {
-                    "rank": rank,
-                    "workers": len(self._crew.names()),
+                    "name": worker_name(rank),
+                    "rank": place,
+                    "workers": len(ranks),
                     "step": step,
                     "load": load,
                     "active": active[client_id],
@@ -134,7 +136,7 @@ class Controller:
                     "in_flight_max": limits.get(client_id),
                     **burst,
                 }
-                for client_id, rank in ranks.items()
+                for place, (client_id, rank) in enumerate(ranks.items())
             }
             return _since(self._command(Command.STEP, orders))
 

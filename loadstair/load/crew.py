@@ -25,7 +25,8 @@ class Batch(NamedTuple):
 
 
 class Crew:
-    """A worker that was lost once stays lost, even if Locust takes it back: its users had stopped meanwhile."""
+    """A worker that was lost once stays lost, even if Locust takes it back: nobody counts what it sends then, so it is
+    told to quit. From the next step on those that are left carry all."""
 
     def __init__(self, runner: MasterRunner) -> None:
         self._runner = runner
@@ -35,6 +36,10 @@ class Crew:
         self._ranks: dict[str, int] = {}
         self._ready: set[str] = set()
         self._lost: set[str] = set()
+        self._lost_before: set[str] = set()
+        """Those of `_lost` that were so when the step began."""
+        self._expelled: set[str] = set()
+        """Came back, and were told to quit."""
         self._held: list[Batch] = []
         self._flushed: list[bytes] = []
         self._counters: dict[str, dict[int, dict[str, int]]] = {}
@@ -48,17 +53,26 @@ class Crew:
         for client_id in sorted(self._connected(), key=self._runner.get_worker_index):
             self._ranks[client_id] = len(self._ranks)
 
+    def begin_step(self) -> None:
+        """From now on only those count that are there now."""
+        self._look_for_lost()
+        self._lost_before = set(self._lost)
+
     @property
     def mustered(self) -> bool:
         return bool(self._ranks)
 
     def names(self) -> list[str]:
-        """By rank; before `muster`, as many as are ready."""
-        return [f"worker-{rank}" for rank in range(len(self._ranks) if self.mustered else len(self._connected()))]
+        """Of the workers that began the step, by rank; before `muster`, of as many as are ready."""
+        if not self.mustered:
+            return [worker_name(rank) for rank in range(len(self._connected()))]
+        return [worker_name(rank) for client_id, rank in self._ranks.items() if client_id not in self._lost_before]
 
     def names_lost(self) -> list[str]:
+        """Since the step began."""
         self._look_for_lost()
-        return [f"worker-{self._ranks[client_id]}" for client_id in sorted(self._lost, key=self._ranks.__getitem__)]
+        lost = self._lost - self._lost_before
+        return [worker_name(rank) for client_id, rank in self._ranks.items() if client_id in lost]
 
     def alive(self) -> dict[str, int]:
         """Ranks by client id."""
@@ -87,7 +101,7 @@ class Crew:
                 client_id for client_id in asked if client_id not in answers and client_id not in self._lost
             ]:
                 if deadline.passed():
-                    names = ", ".join(f"worker-{self._ranks[client_id]}" for client_id in missing)
+                    names = ", ".join(worker_name(self._ranks[client_id]) for client_id in missing)
                     raise NoAnswerError(f"{names}: no answer to {kind}")
                 self._answered.wait(timeout=LOOK_S)
                 self._answered.clear()
@@ -98,7 +112,8 @@ class Crew:
 
     def settle(self, answers: Mapping[str, Mapping[str, Any]]) -> list[dict[int, dict[str, int]]]:
         """The workers' counters by step, from their answers to a flush or stop; `take_batches` then gives exactly the
-        batches that they count. Of a lost worker, that is all that ever came from it."""
+        batches that they count. Of a lost worker, that is all that ever came from it; the rest of what it started is
+        lost with it."""
         kept = []
         for batch in self._held:
             answer = answers.get(batch.client_id)
@@ -108,7 +123,10 @@ class Crew:
                 kept.append(batch)
         self._held = kept
         counters = self._counters | {client_id: answer["counters"] for client_id, answer in answers.items()}
-        return list(counters.values())
+        return [
+            _with_lost(steps, lost=client_id in self._lost and client_id not in answers)
+            for client_id, steps in counters.items()
+        ]
 
     def take_batches(self) -> list[bytes]:
         """Those that the last `settle` counted, and were not taken before."""
@@ -122,6 +140,9 @@ class Crew:
     def _look_for_lost(self) -> None:
         connected = {client.id for client in self._runner.clients.all if client.state != STATE_MISSING}
         self._lost.update(client_id for client_id in self._ranks if client_id not in connected)
+        for client_id in self._lost & connected - self._expelled:
+            self._expelled.add(client_id)
+            self._runner.send_message("quit", None, client_id)
 
     def _on_ready(self, msg: Any, **_: Any) -> None:
         self._ready.add(msg.node_id)
@@ -137,3 +158,15 @@ class Crew:
     def _on_batch(self, msg: Any, **_: Any) -> None:
         self._counters[msg.node_id] = msg.data["counters"]
         self._held.append(Batch(msg.node_id, msg.data["batches"], msg.data["batch"]))
+
+
+def worker_name(rank: int) -> str:
+    return f"worker-{rank}"
+
+
+def _with_lost(steps: Mapping[int, Mapping[str, int]], *, lost: bool) -> dict[int, dict[str, int]]:
+    """One worker's books, with the requests of which it can tell no more."""
+    return {
+        step: {**books, "lost": books["started"] - books["ok"] - books["failed"] - books["killed"] if lost else 0}
+        for step, books in steps.items()
+    }

@@ -23,9 +23,9 @@ LENGTHS: Final = ("input_tokens", "output_tokens")
 class Command(StrEnum):
     STATUS = "status"
     STEP = "step"
-    """rank, workers, step, load, active (users of this worker that run), growth_s, phase; of a burst also
-    requests_per_user, input_tokens and output_tokens (as the plan's lengths), of an open loop start_ns (of the
-    schedule) and in_flight_max (of this worker), else None"""
+    """name (of this worker), rank (among the step's workers), workers, step, load, active (users of this worker that
+    run), growth_s, phase; of a burst also requests_per_user, input_tokens and output_tokens (as the plan's lengths), of
+    an open loop start_ns (of the schedule) and in_flight_max (of this worker), else None"""
     PHASE = "phase"
     DRAIN = "drain"
     FLUSH = "flush"

@@ -31,6 +31,8 @@ class Counters:
     """What came due by the schedule of an open loop: all of it is started, unless it was held back until the end."""
     held_back: int = 0
     """Of those: had to wait because `load.max_in_flight` requests were under way."""
+    lost: int = 0
+    """Started by a worker that was lost, and not recorded until then: started = ok + failed + killed + lost."""
 
 
 class StepRole(StrEnum):
@@ -61,7 +63,9 @@ class StepRecord:
     tail_complete: bool
     """False when `tail_s_max` passed with requests of the hold still under way."""
     workers: tuple[str, ...]
+    """Those that were there when it began."""
     workers_lost: tuple[str, ...]
+    """Of those, by its end."""
     counters: Counters
     """Final only after the visit's drain: requests of the tail end in the next step."""
     role: StepRole = StepRole.PLANNED

@@ -70,7 +70,8 @@ def test_nothing_is_said_before_the_first_step() -> None:
         (("requests.failed",), True),
         (("requests.failed", "samples.few"), True),  # few succeeded because the others failed
         (("samples.few",), False),
-        (("workers.lost", "generator.saturated"), False),
+        (("workers.lost",), True),
+        (("tokens.off", "generator.saturated"), False),
         (("tokens.off",), False),
     ],
 )

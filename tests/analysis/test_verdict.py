@@ -301,10 +301,10 @@ def test_a_worker_that_is_lost_late_leaves_the_earlier_steps_valid() -> None:
     assert [finding.id for finding in last.reasons] == ["workers.lost"]
 
 
-def test_a_worker_that_joins_between_the_steps_makes_them_different_loads() -> None:
+def test_other_workers_than_in_the_first_step_only_warn() -> None:
     run = at_last_step(RUN, workers=("worker0", "worker1", "worker2"))
-    assert reasons(run) == ["workers.changed"]
-    assert "worker2" in last_step(run).reasons[0].message
+    assert (reasons(run), warnings(run)) == ([], ["workers.changed"])
+    assert "worker2" in last_step(run).warnings[0].message
 
 
 def balanced(run: SyntheticRun, *rows: RequestSample) -> SyntheticRun:

@@ -365,6 +365,25 @@ def test_a_worker_that_dies_is_named_and_its_load_is_not_taken_over(scripted_ser
         session.set_phase(Phase.HOLD)
         counters = session.stop()[0]
         assert settled(counters) == session.take_records().num_rows < counters.started
+        assert settled(counters) + counters.lost == counters.started
+
+
+@pytest.mark.slow
+def test_from_the_next_step_on_the_workers_that_are_left_carry_the_whole_load(
+    scripted_server: str, tmp_path: Path
+) -> None:
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=4.0, users=4, growth_s=0.0)
+        os.kill(session.pids["locust-worker-0"], signal.SIGKILL)
+        wait_until(lambda: session.status().workers_lost == ("worker-0",))
+        session.begin_step(step=1, load=4.0, users=4, growth_s=0.0)
+        wait_until(lambda: session.status().in_flight == 4)
+        status = session.status()
+        assert (status.workers, status.workers_lost, status.users) == (("worker-1",), (), 4)
+        books = session.stop()
+        rows = session.take_records().to_pylist()
+    assert {row["worker"] for row in rows if row["step"] == 1} == {"worker-1"}
+    assert sorted(row["index"] for row in rows if row["step"] == 1) == list(range(books[1].started))
 
 
 @pytest.fixture(scope="module")

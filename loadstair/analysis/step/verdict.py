@@ -42,12 +42,11 @@ CACHE_CONTAMINATED = "cache.contaminated"
 FEW_FOR_P99 = "samples.p99"
 UNCHANGED_BY_REPEATING = frozenset(
     {
-        *(WORKERS_LOST, WORKERS_CHANGED, TOKENS_OFF, TAIL_INCOMPLETE, FEW_SAMPLES),
+        *(TOKENS_OFF, TAIL_INCOMPLETE, FEW_SAMPLES),
         *(CACHE_CONTAMINATED, ABOVE_CEILING),
     }
 )
-"""Reasons that the same step would have again: a worker stays lost, a server cuts as before, a hold is as long, a cache
-is even fuller."""
+"""Reasons that the same step would have again: a server cuts as before, a hold is as long, a cache is even fuller."""
 NOT_STATIONARY = "load.not_stationary"
 LITTLES_LAW = "little.law"
 """It holds in a steady state only."""
@@ -145,10 +144,10 @@ def _workers(step: VisitStep) -> Iterator[Finding]:
 
     first = step.visit.steps[0]
     if not step.record.workers_lost and set(step.record.workers) != set(first.workers):
-        yield Finding.invalid(
+        yield Finding.warning(
             WORKERS_CHANGED,
             f"sent by {', '.join(step.record.workers) or 'no worker'}, the visit's first step by "
-            f"{', '.join(first.workers)}: the steps do not compare",
+            f"{', '.join(first.workers)}: others were lost, and these had to carry all",
         )
 
 
@@ -260,7 +259,7 @@ def _books(step: VisitStep) -> Iterator[Finding]:
     final = step.visit.drained
     rows = step.outcomes_all
     books = step.record.counters
-    ended = books.ok + books.failed + books.killed
+    ended = books.ok + books.failed + books.killed + books.lost
     failed = sum(rows.values()) - rows[Outcome.OK] - rows[Outcome.KILLED]
     pairs = [
         ("ok", rows[Outcome.OK], books.ok),
@@ -268,7 +267,7 @@ def _books(step: VisitStep) -> Iterator[Finding]:
         ("killed", rows[Outcome.KILLED], books.killed),
     ]
     if final:
-        pairs.insert(0, ("started", sum(rows.values()), books.started))
+        pairs.insert(0, ("started", sum(rows.values()), books.started - books.lost))
     wrong = [
         f"{name} {have} recorded, {told} counted"
         for name, have, told in pairs
@@ -278,6 +277,11 @@ def _books(step: VisitStep) -> Iterator[Finding]:
         yield Finding.invalid(
             "counts.workers",
             f"the records do not match the workers' counts ({'; '.join(wrong)}): records were lost; see log/",
+        )
+    if books.lost:
+        yield Finding.warning(
+            "counts.lost",
+            f"{books.lost} of {books.started} requests were under way, or not yet recorded, when their worker was lost",
         )
     if final and books.started != ended:
         yield Finding.invalid("counts.open", f"{books.started} requests started, {ended} ended: some were lost")

@@ -1,0 +1,85 @@
+"""A worker is lost in the middle of a step: that step is taken again, the others stay, and the books add up."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli import end_of, marked, run_folder, simulated, started, write_plan
+
+LIMIT_S = 60.0
+STOPPED_S = 12.0
+pytestmark = pytest.mark.slow
+
+
+def wait_for(what: str, is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+
+
+def steps_on_disk(out: Path) -> int:
+    return sum(
+        len(visit["steps"])
+        for path in out.glob("*/run.json")
+        for visit in json.loads(path.read_text(encoding="utf-8"))["visits"]
+    )
+
+
+def workers_of(mark: str) -> list[psutil.Process]:
+    return [process for process in marked(mark) if "--worker" in process.cmdline()]
+
+
+def killed(worker: psutil.Process) -> None:
+    worker.kill()
+
+
+def stopped(worker: psutil.Process) -> None:
+    os.kill(worker.pid, signal.SIGSTOP)
+    time.sleep(STOPPED_S)
+    os.kill(worker.pid, signal.SIGCONT)
+    wait_for("the end of a worker that came back", lambda: not worker.is_running() or worker.status() == "zombie")
+
+
+@pytest.mark.parametrize("mode", ["closed", "open"])
+@pytest.mark.parametrize("lose", [killed, stopped])
+def test_the_step_is_taken_again_by_those_that_are_left(
+    lose: Callable[[psutil.Process], None], mode: str, tmp_path: Path
+) -> None:
+    load: dict[str, Any] = {"mode": mode, "steps": [3, 6], "warmup_s": 1, "hold_s": 6, "stop_early": False}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        wait_for("the first step", lambda: steps_on_disk(tmp_path / "out") >= 1)
+        time.sleep(2.0)  # in the second
+        lose(workers_of(process.mark)[-1])  # type: ignore[attr-defined]
+        ended = end_of(process)
+    assert ended.code == 0, ended.err
+    assert ended.left_running == []
+    folder = run_folder(tmp_path / "out")
+    (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
+    first, second, again = visit["steps"]
+    assert (first["workers"], first["workers_lost"]) == (["worker-0", "worker-1"], [])
+    assert len(second["workers_lost"]) == 1
+    assert (again["load"], again["role"], again["workers_lost"]) == (second["load"], "repeated", [])
+    assert again["workers"] == [name for name in second["workers"] if name not in second["workers_lost"]]
+    rows = pq.read_table(folder / "samples").to_pandas()
+    assert rows.request_id.is_unique
+    for step in visit["steps"]:
+        books, own = step["counters"], rows[rows.step == step["step"]]
+        assert books["started"] == books["ok"] + books["failed"] + books["killed"] + books["lost"]
+        assert (own.outcome == "ok").sum() == books["ok"] > 0
+        assert len(own) == books["started"] - books["lost"]
+        if mode == "open":
+            assert books["scheduled"] == books["started"]
+        assert own["index"].is_unique
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    steps = summary["topologies"]["one"]["steps"]
+    assert [step["verdict"] for step in steps] == ["valid", "valid"]
