@@ -1,4 +1,4 @@
-"""Each kind of process is killed at a random moment: nothing is left running, and the books of what was measured add up."""
+"""Each kind of process is killed at a random moment: nothing is left running, and the books add up."""
 
 import json
 import random
@@ -24,7 +24,7 @@ VICTIMS: dict[str, Callable[[psutil.Process], bool]] = {
     "nginx": lambda process: process.name() == "nginx",
 }
 CODES = {"worker": {0, 3, 4}, "master": {0, 3}, "engine": {0, 3}, "nginx": {0, 3, 4}}
-"""0: it was killed too late, or there were others to go on with; 3: it cannot go on; 4: no step of the topology is valid."""
+"""0: it was killed too late, or others went on; 3: the run cannot go on; 4: no step of the topology is valid."""
 
 
 def wait_for(what: str, is_so: Callable[[], object]) -> None:
