@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PIPE_COLUMNS = 200
 USERS_MAX = 4096
+PROCESSES_MAX = 1024
 
 EXIT_CODES = """exit codes:
   0    measured, and all thresholds met
@@ -96,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--quick", action="store_true", help="fewer and shorter levels: about 40 s")
     calibrate.add_argument("--json", action="store_true", help="print what is kept, and no progress")
+
+    worker = _command(
+        commands, "worker", "send load for a `loadstair run` on another host (plan key workers); until Ctrl-C", _worker
+    )
+    worker.add_argument("master", metavar="MASTER[:PORT]", help="workers.bind and workers.port of the plan (5557)")
+    worker.add_argument(
+        "--processes", default="auto", metavar="N", help="worker processes; auto: one for each core (auto)"
+    )
+    worker.add_argument("--once", action="store_true", help="end after the first visit, not with Ctrl-C")
 
     commands.add_parser("simserver", help="one simulated engine (simserver --help)", add_help=False)
     return parser
@@ -235,6 +245,24 @@ def _calibrate(options: argparse.Namespace) -> int:
         console.print(Text(f"kept: {store.path}"), soft_wrap=True)
         console.print(Text(f"plot: {store.page_path}"), soft_wrap=True)
     return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from loadstair.drive.remote import master_of, work
+    from loadstair.journal import usable_cores
+
+    console = _console()
+    master = master_of(options.master)
+    processes = usable_cores() if options.processes == "auto" else _processes(options.processes)
+    work(master, processes=processes, once=options.once, say=lambda line: console.print(Text(line), soft_wrap=True))
+    return 0
+
+
+def _processes(given: str) -> int:
+    number = int(given) if given.isascii() and given.isdecimal() else 0
+    if not 1 <= number <= PROCESSES_MAX:
+        raise UsageError(f"--processes {given}: auto, or a whole number from 1 to {PROCESSES_MAX}")
+    return number
 
 
 def _levels(users: list[int] | None) -> tuple[int, ...] | None:

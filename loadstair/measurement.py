@@ -18,7 +18,7 @@ from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counter
 from loadstair.errors import StorageError
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.arrivals import Arrivals
-from loadstair.plan.model import LoadShape, Plan, SimulatedTopology, TopologyPlan, load_unit
+from loadstair.plan.model import LoadShape, Plan, RemoteWorkers, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import Visit, expected_step_s, planned_steps
 from loadstair.progress import Progress
@@ -135,7 +135,10 @@ def _measure_visit(run: Measuring, one: Remaining, topology: RunningTopology) ->
     run.progress.phase(f"{visit.topology.name}: starting the load generator")
     with (
         LoadSession(
-            _visit_load(run, visit, topology), workers=_workers(run.plan, topology), log_dir=run.log_dir
+            _visit_load(run, visit, topology),
+            workers=_workers(run.plan, topology),
+            log_dir=run.log_dir,
+            tell=run.progress.say,
         ) as load,
         Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
     ):
@@ -177,7 +180,9 @@ def _visit_load(run: Measuring, visit: Visit, topology: RunningTopology) -> Visi
     )
 
 
-def _workers(plan: Plan, topology: RunningTopology) -> int:
+def _workers(plan: Plan, topology: RunningTopology) -> int | RemoteWorkers:
+    if isinstance(plan.workers, RemoteWorkers):
+        return plan.workers
     local_engines = sum(replica.pid is not None for replica in topology.endpoint.replicas)
     return worker_count(plan.workers, cores=usable_cores(), local_engines=local_engines)
 

@@ -2,10 +2,8 @@
 
 from typing import Literal
 
-from loadstair.plan.model import RemoteWorkers
 
-
-def worker_count(wanted: Literal["auto"] | int | RemoteWorkers, *, cores: int, local_engines: int) -> int:
+def worker_count(wanted: Literal["auto"] | int, *, cores: int, local_engines: int) -> int:
     """Locust worker processes; one is one core. `auto` leaves a core for the orchestrator and Locust's master together,
     and one for each engine that runs on this machine, but starts at least one worker.
 
@@ -13,6 +11,4 @@ def worker_count(wanted: Literal["auto"] | int | RemoteWorkers, *, cores: int, l
     """
     if isinstance(wanted, int):
         return wanted
-    if isinstance(wanted, RemoteWorkers):
-        raise ValueError("remote workers are not started here")
     return max(1, cores - 1 - local_engines)

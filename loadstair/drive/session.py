@@ -22,12 +22,13 @@ from loadstair.clock import Deadline, sleep_s
 from loadstair.drive.batches import sample_table
 from loadstair.drive.heartbeat import Heartbeat
 from loadstair.drive.locustfile import locustfile
+from loadstair.drive.muster import Muster, check_address, wait_for_workers
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
 from loadstair.plain import one_line
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
-from loadstair.plan.model import Load, Workload
+from loadstair.plan.model import Load, RemoteWorkers, Workload
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters
 from loadstair.topology.endpoint import Endpoint
@@ -93,17 +94,21 @@ class LoadSession:
         self,
         visit_load: VisitLoad,
         *,
-        workers: int,
+        workers: int | RemoteWorkers,
         log_dir: Path,
         ready_timeout_s: float = 60.0,
         env: Mapping[str, str] | None = None,
         ports: Callable[[int], list[int]] = free_ports,
         part_s: float = PART_S,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`log_dir` gets the configuration and the logs; `env` is what the children inherit, by default ours.
+        """`workers`: so many processes of ours, or those that other hosts start; who of them came is said to `tell`.
+        `log_dir` gets the configuration and the logs; `env` is what the children inherit, by default ours.
         `ports` finds free ports for the master, and is asked again if somebody else was quicker to use them."""
         self._visit_load = visit_load
-        self._worker_count = workers
+        self._remote = workers if isinstance(workers, RemoteWorkers) else None
+        self._worker_count = workers.expect if isinstance(workers, RemoteWorkers) else workers
+        self._tell = tell
         self._log_dir = log_dir
         self._ready_timeout_s = ready_timeout_s
         self._env = dict(os.environ if env is None else env)
@@ -230,21 +235,28 @@ class LoadSession:
             config_path.write_text(json.dumps(self._config(), indent=2), encoding="utf-8")
         except OSError as error:
             raise LoadError(f"{config_path}: {error.strerror or error}") from error
-        web_port, master_port = self._ports(2)
+        if self._remote is None:
+            web_port, master_port = self._ports(2)
+            address = "127.0.0.1"
+            self._master_ports = (web_port, master_port)
+        else:
+            check_address(self._remote)
+            (web_port,) = self._master_ports = tuple(self._ports(1))
+            address, master_port = self._remote.bind, self._remote.port
         self._url = f"http://127.0.0.1:{web_port}/loadstair/"
-        self._master_ports = (web_port, master_port)
         env = self._child_env(config_path)
         base = [sys.executable, "-m", "locust", "-f", str(locustfile())]
         commands = {
             "master": [
                 *base,
                 "--master",
-                *("--master-bind-host", "127.0.0.1", "--master-bind-port", str(master_port)),
+                *("--master-bind-host", address, "--master-bind-port", str(master_port)),
                 *("--web-host", "127.0.0.1", "--web-port", str(web_port)),
             ]
         }
-        worker = [*base, "--worker", "--master-host", "127.0.0.1", "--master-port", str(master_port)]
-        commands |= {f"locust-worker-{number}": worker for number in range(self._worker_count)}
+        if self._remote is None:
+            worker = [*base, "--worker", "--master-host", "127.0.0.1", "--master-port", str(master_port)]
+            commands |= {f"locust-worker-{number}": worker for number in range(self._worker_count)}
         for name, command in commands.items():
             log_path = self._log_dir / f"load-{self._visit_load.visit}-{name}.log"
             try:
@@ -297,17 +309,20 @@ class LoadSession:
             "idle_timeout_s": visit_load.load.idle_timeout_s,
             "connections": visit_load.load.connections,
             "workers": self._worker_count,
+            "remote": self._remote is not None,
+            "nonce": secrets.token_hex(16),
             "lease_s": visit_load.lease_s,
             "arrivals": None if visit_load.arrivals is None else visit_load.arrivals.to_dict(),
             "max_in_flight": visit_load.load.max_in_flight,
         }
 
     def _wait_until_ready(self) -> None:
+        if self._remote is not None:
+            wait_for_workers(self._remote, self._muster, tell=self._tell)
+            return
         deadline = Deadline.after_s(self._ready_timeout_s)
         while True:
-            for name, child in self._children.items():
-                if (status := child.exit_status()) is not None:
-                    self._report_end(name, child, status)
+            self._look_for_ended()
             with contextlib.suppress(FetchError):
                 answer = self._ask("status", None, timeout_s=READY_CALL_S)
                 if answer.status == 200 and len(answer.json()["workers"]) == self._worker_count:
@@ -318,6 +333,21 @@ class LoadSession:
                     self._children["master"].log_tail(),
                 )
             sleep_s(LOOK_S)
+
+    def _muster(self) -> Muster | None:
+        """Of remote workers; None while the master starts."""
+        self._look_for_ended()
+        with contextlib.suppress(FetchError):
+            answer = self._ask("muster", None, timeout_s=READY_CALL_S)
+            if answer.status == 200:
+                said = answer.json()
+                return Muster(came=tuple(said["came"]), turned_away=tuple(said["turned_away"]))
+        return None
+
+    def _look_for_ended(self) -> None:
+        for name, child in self._children.items():
+            if (status := child.exit_status()) is not None:
+                self._report_end(name, child, status)
 
     def _report_end(self, name: str, child: Child, status: int) -> None:
         """Raises LoadError, unless it is a worker that did as it was told by a master which ends itself."""

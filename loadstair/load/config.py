@@ -12,6 +12,8 @@ from loadstair.plan.model import Workload
 
 CONFIG_VARIABLE = "LOADSTAIR_LOAD_CONFIG"
 TOKEN_VARIABLE = "LOADSTAIR_TOKEN"  # noqa: S105  the name of a variable
+REMOTE_VARIABLE = "LOADSTAIR_REMOTE_WORKER"
+"""Set where the master is on another host and sends the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,10 @@ class LoadConfig:
     idle_timeout_s: float = 120.0
     connections: str = "keep_alive"
     workers: int = 1
+    remote: bool = False
+    """The workers are on other hosts."""
+    nonce: str = ""
+    """Makes the request ids unlike those of any other visit; no secret."""
     lease_s: float = 15.0
     arrivals: Arrivals | None = None
     """None: a closed loop."""

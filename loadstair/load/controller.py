@@ -22,6 +22,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from loadstair.clock import Deadline, now_ns
 from loadstair.load.config import LoadConfig
 from loadstair.load.crew import Crew, NoAnswerError, worker_name
+from loadstair.load.door import Door
 from loadstair.load.gate import shares
 from loadstair.load.messages import FLUSH_S, LENGTHS, Command
 from loadstair.plan.model import Lengths
@@ -45,6 +46,8 @@ class Controller:
         self._runner = runner
         self._token = token.encode()
         self._crew = Crew(runner)
+        self._door: Door | None = None
+        """Only where workers come from other hosts."""
         self._lock = RLock()
         self._heard = True
         """Since `keep_lease` looked last."""
@@ -58,6 +61,7 @@ class Controller:
         blueprint.register_error_handler(NoAnswerError, lambda error: (jsonify(error=str(error)), 503))
         blueprint.register_error_handler(HTTPException, lambda error: (jsonify(error=error.description), error.code))
         blueprint.get("/lease")(self._lease)
+        blueprint.get("/muster")(self._muster)
         blueprint.get("/status")(self._status)
         blueprint.post("/step")(self._step)
         blueprint.post("/phase")(self._phase)
@@ -66,6 +70,9 @@ class Controller:
         blueprint.get("/records")(self._records)
         blueprint.post("/stop")(self._stop)
         return blueprint
+
+    def open_door(self, locustfiles: list[str]) -> None:
+        self._door = Door(self._config, self._runner, locustfiles, begun=lambda: self._crew.mustered)
 
     def refuse_others(self) -> None:
         """For every request to the server: Locust's own pages let anybody change options and start load, so they are
@@ -88,6 +95,13 @@ class Controller:
 
     def _lease(self) -> Response:
         return jsonify({})
+
+    def _muster(self) -> Response:
+        """Of workers on other hosts: who came and is ready, and who was turned away and why."""
+        inside = self._door.inside() if self._door is not None else {}
+        turned_away = self._door.turned_away() if self._door is not None else []
+        ready = self._crew.ready()
+        return jsonify(came=[inside[client_id] for client_id in inside if client_id in ready], turned_away=turned_away)
 
     def _status(self) -> Response:
         answers = self._command(Command.STATUS)

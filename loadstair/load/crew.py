@@ -58,6 +58,10 @@ class Crew:
         self._look_for_lost()
         self._lost_before = set(self._lost)
 
+    def ready(self) -> set[str]:
+        """Client ids of the workers that obey now."""
+        return set(self._connected())
+
     @property
     def mustered(self) -> bool:
         return bool(self._ranks)

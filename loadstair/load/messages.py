@@ -14,6 +14,13 @@ BATCH: Final = "loadstair_batch"
 READY: Final = "loadstair_ready"
 """From a worker that obeys now. Locust itself counts a worker before its locustfile has done its part."""
 
+HELLO: Final = "loadstair_hello"
+"""From a worker on another host: its `loadstair.load.identity`; repeated until it is answered."""
+WELCOME: Final = "loadstair_welcome"
+"""To it: `config`, or why not: `refused` (for good), `surplus` (in this visit)."""
+UNFIT: Final = "loadstair_unfit"
+"""From one that was let in and cannot do what the configuration asks: why."""
+
 FLUSH_S: Final = 20.0
 """What a worker may take to parse and send what it has."""
 

@@ -6,6 +6,7 @@ Durations are seconds, latencies name their unit. A key that this version cannot
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -315,9 +316,27 @@ TopologyPlan = Annotated[
 ]
 
 
+def _ipv4_address(value: str) -> str:
+    try:
+        return str(IPv4Address(value))
+    except ValueError as error:
+        raise ValueError(
+            f"{value!r} is no IPv4 address, such as 10.0.0.5, or 0.0.0.0 for all of this machine"
+        ) from error
+
+
 class RemoteWorkers(PlanValue):
+    """Worker processes on other hosts, each started there with `scripts/run_worker.sh`."""
+
     expect: PositiveInt
-    bind: str
+    """Processes, not hosts: `loadstair worker` starts one for each core."""
+    bind: Annotated[str, AfterValidator(_ipv4_address)]
+    """The address of this machine that the workers reach, such as 10.0.0.5; 0.0.0.0 for all of its addresses. The
+    channel is neither encrypted nor authenticated: a private network or a tunnel."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5557
+    """Known to the worker hosts beforehand."""
+    wait_s: PositiveSeconds = 120.0
+    """How long a visit waits until all have come."""
 
 
 class MatrixTest(PlanValue):

@@ -57,6 +57,7 @@ EXPECTED_IN_FLIGHT_MAX = 1024.0
 def rule_problems(plan: Plan) -> list[Problem]:
     problems = [
         *_not_supported(plan),
+        *_remote_workers(plan),
         *_time_limits(plan.load),
         *_steps(plan),
         *_shape(plan),
@@ -76,12 +77,23 @@ def _not_supported(plan: Plan) -> Iterator[Problem]:
     refused = {
         "workload.endpoint": plan.workload.endpoint is EndpointKind.EMBEDDINGS and "embeddings",
         "load.abort_share": plan.load.abort_share > 0 and plan.load.abort_share,
-        "workers": isinstance(plan.workers, RemoteWorkers) and "remote workers",
         "variants": plan.variants is not None and "variants",
     }
     for path, value in refused.items():
         if value:
             yield Problem(path=path, message=f"{value} is not supported by this version; leave it out")
+
+
+def _remote_workers(plan: Plan) -> Iterator[Problem]:
+    if not isinstance(plan.workers, RemoteWorkers):
+        return
+    for index, topology in enumerate(plan.topologies):
+        if isinstance(topology, SimulatedTopology | ProcessesTopology):
+            message = (
+                f"{topology.kind} servers listen on this machine's 127.0.0.1, which remote workers cannot reach: start "
+                "the servers on an address that they can reach and use kind: external"
+            )
+            yield Problem(path=f"topologies[{index}].kind", message=message)
 
 
 def _time_limits(load: Load) -> Iterator[Problem]:

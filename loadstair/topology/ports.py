@@ -31,6 +31,22 @@ def is_taken(port: int) -> bool:
     return False
 
 
+def bind_problem(host: str, port: int) -> str | None:
+    """Why a server could not listen there now; None if it could."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()  # of two sockets that may share a port, only one can listen
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} is taken"
+            if error.errno == errno.EADDRNOTAVAIL:
+                return "is not an address of this machine"
+            return error.strerror or str(error)
+    return None
+
+
 def someone_listens(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from loadstair.errors import PlanError, UsageError
-from loadstair.plan.model import Lengths, SimulatedTopology
+from loadstair.plan.model import Lengths, RemoteWorkers, SimulatedTopology
 from loadstair.plan.parse import apply_override, parse_plan, plan_yaml, read_plan
 from loadstair.plan.schema import plan_schema, schema_text
 
@@ -109,12 +109,22 @@ OPEN = {"mode": "open", "steps": [0.5, 2]}
         ("topologies[0].headers", {"X-Goog-Api-Key": "x"}, "is a secret"),
         ("topologies[0].headers", {"Authorization": "Bearer x"}, "is a secret: put it into an environment variable"),
         ("workers", 0, "not 0"),
+        ("workers", {"expect": 0, "bind": "10.0.0.5"}, "not 0"),
+        ("workers", {"expect": 2, "bind": "localhost"}, "'localhost' is no IPv4 address"),
+        ("workers", {"expect": 2, "bind": "10.0.0.5", "port": 70000}, "less than or equal to 65535"),
+        ("workers", {"expect": 2, "bind": "10.0.0.5"}, "which remote workers cannot reach: start the servers"),
         ("thresholds", ["topologies.tp9.capacity.goodput_rps >= 4"], "the plan gives no such topologies; it gives tp4"),
         ("workload.input_tokens", {"mean": 5, "max": 4}, "must lie between min 1 and max 4"),
     ],
 )
 def test_a_mistake_says_what_would_be_right(path: str, value: Any, message: str) -> None:
     assert message in " | ".join(problems_of(plan_with(path, value)).values())
+
+
+def test_remote_workers_are_for_servers_that_they_can_reach() -> None:
+    raw = plan_with("topologies[0]", {"name": "x", "kind": "external", "url": "http://10.0.0.9:8000"})
+    plan = parse_plan(raw | {"workers": {"expect": 2, "bind": "10.0.0.5"}}, "demo.yaml")
+    assert plan.workers == RemoteWorkers(expect=2, bind="10.0.0.5", port=5557, wait_s=120.0)
 
 
 def test_a_password_in_a_url_is_refused_and_not_shown() -> None:

@@ -1,0 +1,55 @@
+"""Hosts of a private network that lie on this machine: network namespaces, each with a link to a bridge of ours."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+NETWORK = "10.213.77"
+MASTER = f"{NETWORK}.1"
+
+
+@dataclass(frozen=True)
+class Host:
+    namespace: str
+    address: str
+
+    def command(self, *command: str) -> list[str]:
+        return ["ip", "netns", "exec", self.namespace, *command]
+
+
+@contextmanager
+def hosts(count: int) -> Iterator[list[Host]]:
+    """This machine has the address MASTER in their network. Raises OSError where that is not permitted."""
+    if shutil.which("ip") is None:
+        raise OSError("needs the command ip (iproute2)")
+    mark = f"ls{os.getpid() % 100000}"
+    with ExitStack() as stack:
+        _made(stack, f"link add {mark} type bridge", f"link del {mark}")
+        _ip(f"addr add {MASTER}/24 dev {mark}")
+        _ip(f"link set {mark} up")
+        made = []
+        for number in range(count):
+            host = Host(f"{mark}-{number}", f"{NETWORK}.{number + 2}")
+            _made(stack, f"netns add {host.namespace}", f"netns del {host.namespace}")
+            ours = f"{mark}v{number}"
+            _ip(f"link add {ours} type veth peer name eth0 netns {host.namespace}")
+            stack.callback(subprocess.run, ["ip", "link", "del", ours], capture_output=True, check=False)
+            _ip(f"link set {ours} master {mark} up")
+            for line in (f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+                _ip(f"-n {host.namespace} {line}")
+            made.append(host)
+        yield made
+
+
+def _made(stack: ExitStack, make: str, unmake: str) -> None:
+    _ip(make)
+    stack.callback(subprocess.run, ["ip", *unmake.split()], capture_output=True, check=False)
+
+
+def _ip(arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"ip {arguments}: {done.stderr.strip()}")

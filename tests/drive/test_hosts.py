@@ -1,0 +1,126 @@
+"""A run whose workers are on other hosts: network namespaces, each with an address of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import loadstair
+from tests.drive.namespaces import MASTER, Host, hosts
+
+ROOT = Path(loadstair.__file__).parents[1]
+MODEL = "Qwen/Qwen2.5-3B-Instruct"
+PORT = 15557
+ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[Host]]:
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(hosts(2))
+        except OSError as error:
+            pytest.skip(f"no network namespaces here: {error}")
+        yield made
+
+
+@contextmanager
+def started(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=ENV, cwd=log.parent)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def engine(folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "loadstair", "simserver", "--host", MASTER, "--port", "0", "--model", MODEL]
+    with subprocess.Popen([*command, "--gpu", "h100-sxm"], stdout=subprocess.PIPE, text=True, env=ENV) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().split(":")[-1].strip().rstrip("/")
+            yield f"http://{MASTER}:{port}"
+        finally:
+            process.kill()
+
+
+def write_plan(folder: Path, url: str, *, expect: int, repeats: int = 1, wait_s: float = 120.0) -> Path:
+    plan = {
+        "name": "hosts",
+        "workload": {"model": MODEL, "input_tokens": {"mean": 32, "cv": 0.2}, "output_tokens": {"mean": 16, "cv": 0.2}},
+        "load": {
+            "steps": [2, 4],
+            "warmup_s": 0.5,
+            "warmup_s_max": 0.5,
+            "hold_s": 2,
+            "cooldown_s": 0.5,
+            "repeats": repeats,
+            "stop_early": False,
+        },
+        "workers": {"expect": expect, "bind": MASTER, "port": PORT, "wait_s": wait_s},
+        "topologies": [{"name": "one", "kind": "external", "url": url}],
+    }
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump(plan))
+    return path
+
+
+def run(plan: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "loadstair", "run", str(plan), "--out", str(plan.parent / "out")]
+    return subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=300, check=False)
+
+
+def worker(host: Host) -> list[str]:
+    return host.command(sys.executable, "-m", "loadstair", "worker", f"{MASTER}:{PORT}", "--processes", "1")
+
+
+@pytest.mark.slow
+def test_workers_on_two_hosts_share_every_visit_and_the_books_add_up(two_hosts: list[Host], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(engine(tmp_path))
+        logs = [tmp_path / f"{host.namespace}.log" for host in two_hosts]
+        for host, log in zip(two_hosts, logs, strict=True):
+            stack.enter_context(started(worker(host), log))
+        done = run(write_plan(tmp_path, url, expect=2, repeats=2))
+    assert done.returncode in (0, 4), done.stdout + done.stderr  # a busy machine may make a step invalid
+    (folder,) = (tmp_path / "out").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    rows = pq.read_table(folder / "samples").to_pylist()
+    assert len(record["visits"]) == 2
+    for visit in record["visits"]:
+        for step in visit["steps"]:
+            mine = [row for row in rows if (row["visit"], row["step"]) == (visit["visit"], step["step"])]
+            counters = step["counters"]
+            assert counters["started"] == counters["ok"] == len(mine) > 0
+            assert {row["worker"] for row in mine} == {"worker-0", "worker-1"} == set(step["workers"])
+    assert len({row["request_id"] for row in rows}) == len(rows)
+    for host, log in zip(two_hosts, logs, strict=True):
+        assert f"({host.address}, pid " in done.stdout  # said by the orchestrator
+        said = log.read_text()
+        assert "visit 0, one" in said
+        assert "visit 1, one" in said  # it came back by itself
+
+
+@pytest.mark.slow
+def test_at_the_deadline_it_is_told_who_came_and_how_many_are_missing(two_hosts: list[Host], tmp_path: Path) -> None:
+    with engine(tmp_path) as url, started(worker(two_hosts[0]), tmp_path / "worker.log"):
+        done = run(write_plan(tmp_path, url, expect=2, wait_s=15.0))
+    assert done.returncode == 3
+    assert "workers: 1 of 2 missing after 15 s (came: " in done.stderr
+    assert f"({two_hosts[0].address}, pid " in done.stderr
+    assert f"scripts/run_worker.sh {MASTER}:{PORT}" in done.stderr
