@@ -19,6 +19,12 @@ class Host:
     def command(self, *command: str) -> list[str]:
         return ["ip", "netns", "exec", self.namespace, *command]
 
+    def cut_off(self) -> None:
+        _ip(f"-n {self.namespace} link set eth0 down")
+
+    def join(self) -> None:
+        _ip(f"-n {self.namespace} link set eth0 up")
+
 
 @contextmanager
 def hosts(count: int) -> Iterator[list[Host]]:
