@@ -13,7 +13,7 @@ import psutil
 
 from loadstair import __version__
 from loadstair.clock import utc_now
-from loadstair.plan.model import Plan
+from loadstair.plan.model import Plan, RemoteWorkers
 from loadstair.samples.calibration import Calibration
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
@@ -70,7 +70,7 @@ def new_record(
             "memory_bytes": psutil.virtual_memory().total,
         },
         topologies={},
-        calibration=calibration,
+        calibration=None if isinstance(plan.workers, RemoteWorkers) else calibration,  # of another machine than sends
         plan_dir=str(plan_dir.resolve()),
     )
 

@@ -33,6 +33,7 @@ from loadstair.resumption import (
     refuse_complete,
     resumed_record,
 )
+from loadstair.samples.clocks import on_masters_clock
 from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
@@ -157,6 +158,7 @@ def analyze(folder: RunFolder) -> Summary:
     _leave_cores_to_the_load()
     record, plan = folder.read_run(), read_measured_plan(folder.plan_path)
     samples, damaged = folder.read_samples()
+    samples = on_masters_clock(samples, record.visits)
     record = replace(record, warnings=(*record.warnings, *damaged))
     telemetry = telemetry_from_tables([folder.read_telemetry()])
     summary = summarize(record, plan, samples, telemetry, np.random.default_rng(record.seed))

@@ -15,6 +15,7 @@ from loadstair.analysis.step.verdict import judge_step
 from loadstair.drive.staircase import StepOrder
 from loadstair.plan.model import Load, LoadShape, Plan
 from loadstair.plan.staircase import EXTRAS_PER_REFINE, Visit, planned_steps
+from loadstair.samples.clocks import on_masters_clock
 from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.look import Look
 from loadstair.samples.readings import Telemetry, telemetry_from_tables
@@ -70,6 +71,7 @@ class Steering:
 
     def _judge(self, visit: VisitRecord, samples: Samples, telemetry: Telemetry) -> None:
         limits = None if self._plan.slo is None else request_limits(self._plan.slo)
+        samples = on_masters_clock(samples, [visit])
         measured = measure_visit(visit, samples, telemetry, limits)
         self._judged += [JudgedStep(step=step, findings=judge_step(step, self._plan)) for step in measured]
 

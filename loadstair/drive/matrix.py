@@ -13,7 +13,8 @@ from loadstair.drive.staircase import NO_COUNTERS, Hooks, Now, rescue, wait_a_ti
 from loadstair.errors import LoadstairError, TopologyError
 from loadstair.plan.matrix import Burst
 from loadstair.plan.model import Load
-from loadstair.samples.runrecord import Counters, StepRecord
+from loadstair.samples.clocks import offsets_of_rows
+from loadstair.samples.runrecord import ClockReading, Counters, StepRecord
 
 LOOK_S: Final = 0.05
 DYING_S: Final = 0.25
@@ -89,7 +90,8 @@ class _Visit:
         assert self._begun is not None
         burst, start_ns = self._begun
         table = self._session.take_records()
-        hold_start_ns, hold_end_ns = _span(table, burst.step, start_ns)
+        clocks = self._session.clocks()
+        hold_start_ns, hold_end_ns = _span(table, burst.step, start_ns, clocks)
         record = StepRecord(
             step=burst.step,
             load=burst.users,
@@ -102,6 +104,7 @@ class _Visit:
             workers_lost=status.workers_lost,
             counters=counters.get(burst.step, NO_COUNTERS),
             test=burst.label,
+            clocks=clocks,
         )
         self.records.append(record)
         self._begun = None
@@ -125,10 +128,12 @@ class _Visit:
         )
 
 
-def _span(table: pa.Table, step: int, start_ns: int) -> tuple[int, int]:
+def _span(table: pa.Table, step: int, start_ns: int, clocks: Sequence[ClockReading]) -> tuple[int, int]:
     """From the first dispatch to the last end of the step's requests; a workers' barrier is a little later than the
     first, and the look that sees the last end later still. Without a request it is empty."""
     rows = table.filter(pc.equal(table["step"], step))
     if rows.num_rows == 0:
         return start_ns, start_ns
-    return pc.min(rows["dispatch_ns"]).as_py(), pc.max(rows["end_ns"]).as_py()
+    dispatch_ns, end_ns = rows["dispatch_ns"].to_numpy(), rows["end_ns"].to_numpy()
+    offsets = offsets_of_rows(clocks, rows["worker"].to_numpy(), dispatch_ns)
+    return int((dispatch_ns - offsets).min()), int((end_ns - offsets).max())

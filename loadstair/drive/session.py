@@ -30,7 +30,7 @@ from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
 from loadstair.plan.model import Load, RemoteWorkers, Workload
 from loadstair.samples.record import Phase
-from loadstair.samples.runrecord import Counters
+from loadstair.samples.runrecord import ClockReading, Counters
 from loadstair.topology.endpoint import Endpoint
 from loadstair.topology.ports import free_ports, is_taken
 
@@ -109,6 +109,7 @@ class LoadSession:
         self._remote = workers if isinstance(workers, RemoteWorkers) else None
         self._worker_count = workers.expect if isinstance(workers, RemoteWorkers) else workers
         self._tell = tell
+        self._clocks: list[ClockReading] = []
         self._log_dir = log_dir
         self._ready_timeout_s = ready_timeout_s
         self._env = dict(os.environ if env is None else env)
@@ -151,6 +152,8 @@ class LoadSession:
 
         `burst`: its users send so many requests, of its lengths, then park; they are the hold's, except in a warm-up.
         """
+        self._clocks.clear()
+        self._read_clocks()
         body = {"step": step, "load": load, "users": users, "growth_s": growth_s, **_burst_body(burst)}
         return int(self._call("step", body, timeout_s=STEP_S)["since_ns"])
 
@@ -174,7 +177,12 @@ class LoadSession:
 
     def flush(self) -> dict[int, Counters]:
         """Counters by step, of all requests that ended before; `take_records` then has exactly their records."""
+        self._read_clocks()
         return _counters(self._call("flush", {}, timeout_s=FLUSH_S)["counters"])
+
+    def clocks(self) -> tuple[ClockReading, ...]:
+        """Of remote workers, at the beginning of the step and at every flush since; empty without such workers."""
+        return tuple(self._clocks)
 
     def take_records(self) -> pa.Table:
         """The records that the last `flush` or `stop` counted, without those taken before."""
@@ -211,6 +219,11 @@ class LoadSession:
         if ended and len(ended) == len(self._children) - 1:
             name, status = next(iter(ended.items()))
             raise LoadError(f"every Locust worker ended: {name}: {exit_line(status)}", self._children[name].log_tail())
+
+    def _read_clocks(self) -> None:
+        if self._remote is not None:
+            answer = self._call("clocks", {}, timeout_s=CALL_S)
+            self._clocks += [ClockReading(**reading) for reading in answer["clocks"]]
 
     def _start_on_free_ports(self) -> None:
         for start in range(1, STARTS_MAX + 1):

@@ -147,6 +147,7 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
         counters=counters.get(number, NO_COUNTERS),
         role=order.role,
         stationary=stationary,
+        clocks=session.clocks(),
     )
     return record, counters
 

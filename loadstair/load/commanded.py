@@ -58,6 +58,8 @@ class CommandedLoad:
         match command:
             case Command.STATUS:
                 return self._status()
+            case Command.CLOCK:
+                return {"sent_ns": data["sent_ns"], "there_ns": now_ns()}
             case Command.STEP:
                 return self._begin_step(data)
             case Command.PHASE:

@@ -4,6 +4,7 @@ The calls are described in docs/architecture.md.
 Everything runs in the master's one thread; commands that change the load go one after the other.
 """
 
+import dataclasses
 import hmac
 import logging
 import os
@@ -63,6 +64,7 @@ class Controller:
         blueprint.get("/lease")(self._lease)
         blueprint.get("/muster")(self._muster)
         blueprint.get("/status")(self._status)
+        blueprint.post("/clocks")(self._clocks)
         blueprint.post("/step")(self._step)
         blueprint.post("/phase")(self._phase)
         blueprint.post("/drain")(self._drain)
@@ -117,6 +119,13 @@ class Controller:
             ttft_ns_sum=_total(answers, "ttft_ns_sum"),
         )
 
+    def _clocks(self) -> Response:
+        with self._lock:
+            if not self._crew.mustered:
+                self._crew.muster()
+            readings = self._crew.read_clocks(deadline=Deadline.after_s(BARRIER_S))
+            return jsonify(clocks=[dataclasses.asdict(reading) for reading in readings])
+
     def _step(self) -> Response:
         body = _body()
         step, users = _whole(body, "step"), _whole(body, "users")
@@ -146,7 +155,7 @@ class Controller:
                     "load": load,
                     "active": active[client_id],
                     "growth_s": growth_s,
-                    "start_ns": start_ns,
+                    "start_ns": None if start_ns is None else self._crew.on_clock_of(client_id, start_ns),
                     "in_flight_max": limits.get(client_id),
                     **burst,
                 }

@@ -7,10 +7,13 @@ from typing import Any, Final, NamedTuple
 from gevent.event import Event
 from locust.runners import STATE_INIT, STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, MasterRunner
 
-from loadstair.clock import Deadline
+from loadstair.clock import Deadline, now_ns
+from loadstair.load.clocks import Exchange, clock_reading
 from loadstair.load.messages import ANSWER, BATCH, COMMAND, READY, Command
+from loadstair.samples.runrecord import ClockReading
 
 LOOK_S: Final = 0.1
+CLOCK_EXCHANGES: Final = 8
 
 
 class NoAnswerError(Exception):
@@ -40,6 +43,8 @@ class Crew:
         """Those of `_lost` that were so when the step began."""
         self._expelled: set[str] = set()
         """Came back, and were told to quit."""
+        self._offsets_ns: dict[str, int] = {}
+        """Of the clocks of workers on other hosts, by client id."""
         self._held: list[Batch] = []
         self._flushed: list[bytes] = []
         self._counters: dict[str, dict[int, dict[str, int]]] = {}
@@ -99,7 +104,7 @@ class Crew:
         try:
             asked = list(self.alive())
             for client_id in asked:
-                message = {"id": command_id, "kind": str(kind), **(data or {}).get(client_id, {})}
+                message = {"id": command_id, "kind": str(kind), "sent_ns": now_ns(), **(data or {}).get(client_id, {})}
                 self._runner.send_message(COMMAND, message, client_id)
             while missing := [
                 client_id for client_id in asked if client_id not in answers and client_id not in self._lost
@@ -113,6 +118,24 @@ class Crew:
             return answers
         finally:
             del self._waiting[command_id]
+
+    def on_clock_of(self, client_id: str, at_ns: int) -> int:
+        """A time of this process's clock, as that worker's clock shows it."""
+        return at_ns + self._offsets_ns.get(client_id, 0)
+
+    def read_clocks(self, *, deadline: Deadline) -> list[ClockReading]:
+        """Of every worker that is alive; from now on their times in answers are on this process's clock."""
+        exchanges: dict[str, list[Exchange]] = {client_id: [] for client_id in self._ranks}
+        for _ in range(CLOCK_EXCHANGES):
+            for client_id, answer in self.command(Command.CLOCK, deadline=deadline).items():
+                exchanges[client_id].append(Exchange(answer["sent_ns"], answer["there_ns"], answer["back_ns"]))
+        readings = {
+            client_id: clock_reading(worker_name(self._ranks[client_id]), mine)
+            for client_id, mine in exchanges.items()
+            if mine
+        }
+        self._offsets_ns = {client_id: reading.offset_ns for client_id, reading in readings.items()}
+        return list(readings.values())
 
     def settle(self, answers: Mapping[str, Mapping[str, Any]]) -> list[dict[int, dict[str, int]]]:
         """The workers' counters by step, from their answers to a flush or stop; `take_batches` then gives exactly the
@@ -152,11 +175,15 @@ class Crew:
         self._ready.add(msg.node_id)
 
     def _on_answer(self, msg: Any, **_: Any) -> None:
+        came_ns = now_ns()
         if "counters" in msg.data:
             self._counters[msg.node_id] = msg.data["counters"]
         answers = self._waiting.get(msg.data["id"])
         if answers is not None:
-            answers[msg.node_id] = msg.data
+            answer = {**msg.data, "back_ns": came_ns}
+            if "since_ns" in answer:
+                answer["since_ns"] -= self._offsets_ns.get(msg.node_id, 0)
+            answers[msg.node_id] = answer
             self._answered.set()
 
     def _on_batch(self, msg: Any, **_: Any) -> None:

@@ -29,6 +29,8 @@ LENGTHS: Final = ("input_tokens", "output_tokens")
 
 class Command(StrEnum):
     STATUS = "status"
+    CLOCK = "clock"
+    """What time it is there; the answer brings `sent_ns` back."""
     STEP = "step"
     """name (of this worker), rank (among the step's workers), workers, step, load, active (users of this worker that
     run), growth_s, phase; of a burst also requests_per_user, input_tokens and output_tokens (as the plan's lengths), of

@@ -35,6 +35,19 @@ class Counters:
     """Started by a worker that was lost, and not recorded until then: started = ok + failed + killed + lost."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockReading:
+    """A remote worker's CLOCK_REALTIME against the master's."""
+
+    worker: str
+    offset_ns: int
+    """The worker's minus the master's."""
+    uncertainty_ns: int
+    """The true offset lies within ± this."""
+    at_ns: int
+    """When, by the master's clock."""
+
+
 class StepRole(StrEnum):
     """Why a step was measured."""
 
@@ -71,6 +84,8 @@ class StepRecord:
     role: StepRole = StepRole.PLANNED
     stationary: bool | None = None
     """Whether warm-up ended because the load had become stationary; None where nobody looked."""
+    clocks: tuple[ClockReading, ...] = ()
+    """Of workers on other hosts, at the step's beginning and end; empty where all are on the master's host."""
     test: str | None = None
     """In a matrix run what this burst was: a test's id, `baseline/…` or `warmup`. None in a staircase."""
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.drive.namespaces import MASTER, Host, hosts
 ROOT = Path(loadstair.__file__).parents[1]
 MODEL = "Qwen/Qwen2.5-3B-Instruct"
 PORT = 15557
+LIMIT_S = 90.0
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -107,6 +109,10 @@ def test_workers_on_two_hosts_share_every_visit_and_the_books_add_up(two_hosts: 
             mine = [row for row in rows if (row["visit"], row["step"]) == (visit["visit"], step["step"])]
             counters = step["counters"]
             assert counters["started"] == counters["ok"] == len(mine) > 0
+            clocks = step["clocks"]
+            assert sorted(one["worker"] for one in clocks) == ["worker-0", "worker-0", "worker-1", "worker-1"]
+            # The namespaces share one clock: its true offset, 0, lies within what is said.
+            assert all(abs(one["offset_ns"]) <= one["uncertainty_ns"] for one in clocks)
             assert {row["worker"] for row in mine} == {"worker-0", "worker-1"} == set(step["workers"])
     assert len({row["request_id"] for row in rows}) == len(rows)
     for host, log in zip(two_hosts, logs, strict=True):
@@ -124,3 +130,59 @@ def test_at_the_deadline_it_is_told_who_came_and_how_many_are_missing(two_hosts:
     assert "workers: 1 of 2 missing after 15 s (came: " in done.stderr
     assert f"({two_hosts[0].address}, pid " in done.stderr
     assert f"scripts/run_worker.sh {MASTER}:{PORT}" in done.stderr
+
+
+def steps_on_disk(out: Path) -> int:
+    return sum(
+        len(visit["steps"])
+        for path in out.glob("*/run.json")
+        for visit in json.loads(path.read_text(encoding="utf-8"))["visits"]
+    )
+
+
+@pytest.mark.slow
+def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_left(
+    two_hosts: list[Host], tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(engine(tmp_path))
+        for host in two_hosts:
+            stack.enter_context(started(worker(host), tmp_path / f"{host.namespace}.log"))
+        plan = write_plan(tmp_path, url, expect=2)
+        raw = yaml.safe_load(plan.read_text(encoding="utf-8"))
+        raw["load"]["hold_s"] = 6
+        plan.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        command = [sys.executable, "-m", "loadstair", "run", str(plan), "--out", str(tmp_path / "out")]
+        log = tmp_path / "run.log"
+        with started(command, log) as process:
+            deadline = time.monotonic() + LIMIT_S
+            while steps_on_disk(tmp_path / "out") < 1:
+                assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+                time.sleep(0.1)
+            time.sleep(2.0)  # in the second step
+            two_hosts[1].cut_off()
+            try:
+                code = process.wait(timeout=LIMIT_S)
+            except subprocess.TimeoutExpired:
+                pytest.fail(log.read_text(encoding="utf-8"))
+            finally:
+                two_hosts[1].join()
+    assert code in (0, 4), log.read_text(encoding="utf-8")  # a busy machine may make a step invalid
+    (folder,) = (tmp_path / "out").iterdir()
+    (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
+    first, second, again = visit["steps"][:3]
+    assert (len(first["workers"]), first["workers_lost"]) == (2, [])
+    assert len(second["workers_lost"]) == 1
+    assert (again["role"], again["load"], again["workers_lost"]) == ("repeated", second["load"], [])
+    assert set(again["workers"]) == set(second["workers"]) - set(second["workers_lost"])
+    rows = pq.read_table(folder / "samples").to_pandas()
+    assert rows.request_id.is_unique
+    for step in visit["steps"]:
+        books = step["counters"]
+        assert books["started"] == books["ok"] + books["failed"] + books["killed"] + books["lost"]
+        assert books["scheduled"] == books["started"]
+        own = rows[rows.step == step["step"]]
+        assert len(own) == books["started"] - books["lost"]
+        assert own["index"].is_unique
+    own = rows[rows.step == again["step"]]
+    assert sorted(own["index"]) == list(range(len(own)))

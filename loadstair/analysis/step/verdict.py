@@ -12,6 +12,7 @@ import numpy as np
 from loadstair.analysis.statistics.bootstrap import enough_for
 from loadstair.analysis.statistics.estimate import Finding, Severity
 from loadstair.analysis.step.cached import share_allowed
+from loadstair.analysis.step.clocks import judge_clocks
 from loadstair.analysis.step.little import expected_in_flight, server_in_flight_max, violation
 from loadstair.analysis.step.measure import VisitStep
 from loadstair.analysis.step.plausible import ABOVE_CEILING, judge_plausible
@@ -81,6 +82,7 @@ def judge_step(step: VisitStep, plan: Plan) -> tuple[Finding, ...]:
         *_cache(step, plan.workload),
         *judge_plausible(step, plan),
         *_clock(step),
+        *judge_clocks(step.record),
         *_sizes(step, plan),
     )
     shown = WHAT_A_SHAPE_SHOWS[plan.load.shape]
