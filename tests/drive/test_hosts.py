@@ -150,7 +150,7 @@ def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_l
             stack.enter_context(started(worker(host), tmp_path / f"{host.namespace}.log"))
         plan = write_plan(tmp_path, url, expect=2)
         raw = yaml.safe_load(plan.read_text(encoding="utf-8"))
-        raw["load"]["hold_s"] = 6
+        raw["load"] |= {"hold_s": 6, "mode": "open", "steps": [4, 8]}
         plan.write_text(yaml.safe_dump(raw), encoding="utf-8")
         command = [sys.executable, "-m", "loadstair", "run", str(plan), "--out", str(tmp_path / "out")]
         log = tmp_path / "run.log"
