@@ -71,8 +71,10 @@ def test_no_layer_keeps_what_it_downloaded() -> None:
 
 def test_the_locustfile_that_the_image_and_compose_start_is_in_it() -> None:
     (command,) = texts("CMD")
-    started = [json.loads(command)] + [service.words for service in services() if "build" in service.keys]
+    commands = [json.loads(command)] + [service.words for service in services() if "build" in service.keys]
+    started = [words for words in commands if words[0] == "locust"]
     assert len(started) == 3
+    assert {words[0] for words in commands} == {"locust", "loadstair"}
     for words in started:
         assert PurePosixPath(words[words.index("-f") + 1]) in context()
 
