@@ -46,7 +46,7 @@ def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
         yield f"topology {topology.name}: {_described(topology)}"
     if isinstance(plan.workers, RemoteWorkers):
         remote = plan.workers
-        yield f"workers: {remote.expect} of other hosts at {remote.bind}:{remote.port}, waited for up to {remote.wait_s:g} s"
+        yield f"workers: {remote.expect} of other hosts, at {remote.bind}:{remote.port}, for up to {remote.wait_s:g} s"
     order = " ".join(visit.topology.name for visit in visits(plan))
     yield f"visits: {order}"
     expected_s = expected_duration_s(plan, partial(expected_e2e_s, plan))
