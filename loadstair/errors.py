@@ -5,6 +5,8 @@
     ├── UsageError             2    the command line is wrong, or a folder cannot be written
     ├── TopologyError          3    the topology could not be brought up, or died
     ├── LoadError              3    the load generator's own processes failed
+    │   ├── NotNeeded         75    a remote worker's process: `loadstair worker` waits for the next visit
+    │   └── NoMaster          76    likewise
     ├── StorageError           3    what was measured could not be written (disk full)
     └── Interrupted          130    SIGINT or SIGTERM: partial results are kept
 
@@ -67,6 +69,18 @@ class LoadError(LoadstairError):
     def __init__(self, message: str, log_tail: str | None = None) -> None:
         super().__init__(message)
         self.log_tail = log_tail
+
+
+class NotNeeded(LoadError):  # noqa: N818  nobody's error
+    """Of a worker on another host: the visit has its workers, and `loadstair worker` waits for the next."""
+
+    exit_code = 75
+
+
+class NoMaster(LoadError):  # noqa: N818  it may come yet
+    """Of a worker on another host: what listens there did not answer, a master that is just ending most often."""
+
+    exit_code = 76
 
 
 class StorageError(LoadstairError):

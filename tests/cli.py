@@ -1,10 +1,11 @@
 """Runs `loadstair` as a user does, in a process of its own, and sees what it leaves behind."""
 
+import json
 import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import psutil
 import yaml
+
+from loadstair.clock import Deadline, sleep_s
 
 MARK = "LOADSTAIR_TEST_MARK"
 LIMIT_S = 180
@@ -102,3 +105,16 @@ def simulated(name: str, *tensor_parallel: int) -> dict[str, Any]:
 def run_folder(out: Path) -> Path:
     (folder,) = out.iterdir()
     return folder
+
+
+def wait_for(what: str, is_so: Callable[[], object]) -> None:
+    deadline = Deadline.after_s(LIMIT_S)
+    while not is_so():
+        assert not deadline.passed(), f"never: {what}"
+        sleep_s(0.05)
+
+
+def steps_on_disk(out: Path) -> int:
+    """Of all runs in this folder."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*/run.json")]
+    return sum(len(visit["steps"]) for record in records for visit in record["visits"])

@@ -11,7 +11,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli import Ended, end_of, loadstair, marked, simulated, started, write_plan
+from tests.cli import Ended, end_of, loadstair, marked, simulated, started, wait_for, write_plan
 
 LIMIT_S = 60.0
 RUN_S = 9.0
@@ -25,13 +25,6 @@ VICTIMS: dict[str, Callable[[psutil.Process], bool]] = {
 }
 CODES = {0, 3, 4}
 """0: it was killed too late, or others went on; 3: the run cannot go on; 4: no step is valid, as on a busy machine."""
-
-
-def wait_for(what: str, is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
 
 
 def plan_in(folder: Path, mode: str) -> Path:

@@ -12,26 +12,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli import end_of, marked, run_folder, simulated, started, write_plan
+from tests.cli import end_of, marked, run_folder, simulated, started, steps_on_disk, wait_for, write_plan
 
 LIMIT_S = 60.0
 STOPPED_S = 12.0
 pytestmark = pytest.mark.slow
-
-
-def wait_for(what: str, is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.1)
-
-
-def steps_on_disk(out: Path) -> int:
-    return sum(
-        len(visit["steps"])
-        for path in out.glob("*/run.json")
-        for visit in json.loads(path.read_text(encoding="utf-8"))["visits"]
-    )
 
 
 def workers_of(mark: str) -> list[psutil.Process]:

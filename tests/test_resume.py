@@ -14,7 +14,7 @@ import pytest
 from loadstair.plan.parse import plan_yaml, read_plan
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
-from tests.cli import Ended, loadstair, marked, run_folder, simulated, started, write_plan
+from tests.cli import Ended, loadstair, marked, run_folder, simulated, started, steps_on_disk, wait_for, write_plan
 from tests.samples.test_run_folder import RUN
 
 LIMIT_S = 120.0
@@ -32,18 +32,6 @@ class Killed:
 
 def read(folder: Path, name: str) -> Any:
     return json.loads((folder / name).read_text())
-
-
-def wait_for(what: str, is_so: Any) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.1)
-
-
-def steps_on_disk(out: Path) -> int:
-    records = list(out.glob("*/run.json"))
-    return sum(len(visit["steps"]) for path in records for visit in json.loads(path.read_text())["visits"])
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from loadstair.analysis.comparison.compare import Comparison, StepComparison, claim
 from loadstair.analysis.staircase.capacity import Capacity
 from loadstair.analysis.statistics.estimate import Estimate, inverse
-from loadstair.plan.model import LoadMode
+from loadstair.plan.model import LoadMode, load_unit, load_words
 
 
 def advice(capacities: Mapping[str, Capacity], comparisons: Sequence[Comparison], mode: LoadMode) -> str:
@@ -98,7 +98,7 @@ def _sooner(one: Comparison, mode: LoadMode) -> str | None:
     low, high = told[0][1], told[-1][1]
     crossing = one.throughput_crossover_load if closed else one.latency_crossover_load
     if low != high and crossing.value is not None:
-        return f"below about {_rounded(crossing)} {_unit(mode)} {low} finishes requests sooner"
+        return f"below about {_rounded(crossing)} {load_unit(mode)} {low} finishes requests sooner"
     who = {name for _, name in told}
     if len(who) > 1:
         return None
@@ -133,8 +133,4 @@ def _amount(estimate: Estimate) -> str:
 def _load(load: float | None, mode: LoadMode) -> str:
     if load is None:
         return "an unknown load"
-    return "1 user" if load == 1 and mode is LoadMode.CLOSED else f"{load:g} {_unit(mode)}"
-
-
-def _unit(mode: LoadMode) -> str:
-    return "users" if mode is LoadMode.CLOSED else "requests/s"
+    return load_words(load, mode)

@@ -11,8 +11,9 @@ from typing import Final
 
 from loadstair.child import Child, exit_line, log_tail, start_child
 from loadstair.clock import sleep_s
+from loadstair.drive.environment import locust_env
 from loadstair.drive.locustfile import locustfile
-from loadstair.errors import LoadError, UsageError
+from loadstair.errors import LoadError, NoMaster, NotNeeded, UsageError
 from loadstair.topology.ports import someone_listens
 
 PORT_DEFAULT: Final = 5557
@@ -20,11 +21,8 @@ PORT_DEFAULT: Final = 5557
 LOOK_S: Final = 0.5
 ABSENT_LOOKS_MAX: Final = 10
 """Workers that nobody let in are ended when there has been no master for so long: it was one that was just ending."""
-NOT_NEEDED: Final = 75
-"""Exit code of a worker that the visit has no use for, as `loadstair.load.remote` has it, and the next two."""
-NO_MASTER: Final = 76
-"""What listens there did not answer: a master that is just ending, most often."""
 IN_MARK: Final = "loadstair: let in: "
+"""As `loadstair.load.remote` writes it."""
 SAID: Final = "loadstair: "
 
 
@@ -55,18 +53,11 @@ def worker_command(master: Master) -> list[str]:
 
 
 def worker_env(env: Mapping[str, str]) -> dict[str, str]:
-    """Without the host's LOCUST_* settings, which would change what is measured, and without what is for workers of an
-    orchestrator on the same machine."""
-    kept = {name: value for name, value in env.items() if not name.startswith("LOCUST_")}
+    """Without what is for workers of an orchestrator on the same machine."""
+    cleaned = locust_env(env)
     for name in ("LOADSTAIR_LOAD_CONFIG", "LOADSTAIR_TOKEN"):
-        kept.pop(name, None)
-    package_root = str(Path(__file__).resolve().parent.parent.parent)
-    path = kept.get("PYTHONPATH")
-    return kept | {
-        "PYTHONPATH": f"{package_root}{os.pathsep}{path}" if path else package_root,
-        "PYTHONUNBUFFERED": "1",
-        "LOADSTAIR_REMOTE_WORKER": "1",
-    }
+        cleaned.pop(name, None)
+    return cleaned | {"LOADSTAIR_REMOTE_WORKER": "1"}
 
 
 def work(master: Master, *, processes: int, once: bool, say: Callable[[str], None]) -> None:
@@ -134,10 +125,10 @@ def _watch(children: list[Child], master: Master, say: Callable[[str], None]) ->
             if status is None:
                 continue
             running.remove(child)
-            if status == NOT_NEEDED:
+            if status == NotNeeded.exit_code:
                 surplus = True
                 told |= _say_once(f"not needed: {_last_words(child)}; waiting for the next visit", told, say)
-            elif status == NO_MASTER:
+            elif status == NoMaster.exit_code:
                 told |= _say_once(_last_words(child), told, say)
             elif child.name not in worked:
                 raise LoadError(f"{master}: {_last_words(child) or exit_line(status)}", _tail_unless_said(child))

@@ -20,6 +20,7 @@ import pyarrow as pa
 from loadstair.child import Child, exit_line, start_child
 from loadstair.clock import Deadline, sleep_s
 from loadstair.drive.batches import sample_table
+from loadstair.drive.environment import locust_env
 from loadstair.drive.heartbeat import Heartbeat
 from loadstair.drive.locustfile import locustfile
 from loadstair.drive.muster import Muster, check_address, wait_for_workers
@@ -285,18 +286,11 @@ class LoadSession:
             child.terminate()
 
     def _child_env(self, config_path: Path) -> dict[str, str]:
-        """Without the user's LOCUST_* settings, which would change what is measured, and without the openai SDK's own,
-        which would send the user's key and account to an endpoint that the plan did not give them."""
+        """Without the openai SDK's own settings, which would send the user's key and account to an endpoint that the
+        plan did not give them."""
         key = self._visit_load.endpoint.api_key_env
-        env = {
-            name: value
-            for name, value in self._env.items()
-            if name == key or not name.startswith(("LOCUST_", "OPENAI_"))
-        }
-        package_root = str(Path(__file__).resolve().parent.parent.parent)
-        path = env.get("PYTHONPATH")
-        env["PYTHONPATH"] = f"{package_root}{os.pathsep}{path}" if path else package_root
-        env["PYTHONUNBUFFERED"] = "1"
+        own = {name: value for name, value in self._env.items() if name == key or not name.startswith("OPENAI_")}
+        env = locust_env(own, kept=key)
         env["LOADSTAIR_LOAD_CONFIG"] = str(config_path.resolve())
         env["LOADSTAIR_TOKEN"] = self._token
         return env

@@ -14,7 +14,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from loadstair.clock import Deadline
-from loadstair.errors import LoadError
+from loadstair.errors import LoadError, NoMaster, NotNeeded
 from loadstair.load.config import LoadConfig
 from loadstair.load.identity import identity
 from loadstair.load.messages import HELLO, UNFIT, WELCOME
@@ -24,16 +24,6 @@ ANSWER_S: Final = 20.0
 SENDING_S: Final = 0.5
 IN_MARK: Final = "loadstair: let in: "
 """Begins the line that tells `loadstair worker` (drive/remote.py) that the process works for a visit."""
-
-
-class NotNeeded(LoadError):  # noqa: N818  nobody's error
-    """The visit has its workers; the exit code tells `loadstair worker` to wait for the next."""
-
-    exit_code = 75
-
-
-class NoMaster(LoadError):  # noqa: N818  it may come yet
-    exit_code = 76
 
 
 def introduce(environment: Environment, runner: WorkerRunner) -> LoadConfig:

@@ -112,6 +112,11 @@ def load_unit(mode: LoadMode) -> str:
     return "users" if mode is LoadMode.CLOSED else "requests/s"
 
 
+def load_words(load: float, mode: LoadMode) -> str:
+    """`64 users`, `1 user`, `0.5 requests/s`."""
+    return "1 user" if load == 1 and mode is LoadMode.CLOSED else f"{load:g} {load_unit(mode)}"
+
+
 class ArrivalKind(StrEnum):
     CONSTANT = "constant"
     POISSON = "poisson"

@@ -6,6 +6,8 @@ Arguments are values of summary.json: an estimate is a mapping with value, low, 
 from collections.abc import Mapping
 from typing import Any
 
+from loadstair.plan import model
+
 ABSENT = "–"
 Values = Mapping[str, Any]
 
@@ -108,7 +110,7 @@ def load_words(value: float | None, unit: str) -> str:
 
 
 def load_unit(mode: str) -> str:
-    return "users" if mode == "closed" else "requests/s"
+    return model.load_unit(model.LoadMode(mode))
 
 
 GLYPHS = "●■▲◆▼★"

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import loadstair
+from tests.cli import steps_on_disk, wait_for
 from tests.drive.namespaces import MASTER, Host, hosts
 
 ROOT = Path(loadstair.__file__).parents[1]
@@ -132,14 +133,6 @@ def test_at_the_deadline_it_is_told_who_came_and_how_many_are_missing(two_hosts:
     assert f"scripts/run_worker.sh {MASTER}:{PORT}" in done.stderr
 
 
-def steps_on_disk(out: Path) -> int:
-    return sum(
-        len(visit["steps"])
-        for path in out.glob("*/run.json")
-        for visit in json.loads(path.read_text(encoding="utf-8"))["visits"]
-    )
-
-
 @pytest.mark.slow
 def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_left(
     two_hosts: list[Host], tmp_path: Path
@@ -155,10 +148,7 @@ def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_l
         command = [sys.executable, "-m", "loadstair", "run", str(plan), "--out", str(tmp_path / "out")]
         log = tmp_path / "run.log"
         with started(command, log) as process:
-            deadline = time.monotonic() + LIMIT_S
-            while steps_on_disk(tmp_path / "out") < 1:
-                assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-                time.sleep(0.1)
+            wait_for("the first step", lambda: steps_on_disk(tmp_path / "out") >= 1)
             time.sleep(2.0)  # in the second step
             two_hosts[1].cut_off()
             try:

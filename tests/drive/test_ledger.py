@@ -1,8 +1,6 @@
 """The whole chain (session, workers, client, parser) against the simulated engine's own account of what it sent."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +10,7 @@ from loadstair.plan.model import Lengths, Load, Workload
 from loadstair.simserver.ledger import LedgerEntry, read_ledger
 from loadstair.topology.endpoint import Endpoint
 from tests.drive.test_session import Notes
+from tests.explore.headless import engine
 
 MODEL = "Qwen/Qwen2.5-32B-Instruct"
 LOAD = Load(steps=(8.0,), warmup_s=0.5, hold_s=2.0, request_timeout_s=20.0)
@@ -20,33 +19,22 @@ LOAD = Load(steps=(8.0,), warmup_s=0.5, hold_s=2.0, request_timeout_s=20.0)
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, object]], dict[str, LedgerEntry]]:
     folder = tmp_path_factory.mktemp("ledger")
-    ledger = folder / "ledger.jsonl"
-    options = ["--model", MODEL, "--gpu", "h100-sxm", "--tp", "4", "--port", "0", "--ledger", str(ledger)]
-    command = [sys.executable, "-m", "loadstair.simserver", *options]
     notes = Notes()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as engine:
-        try:
-            assert engine.stdout is not None
-            port = int("".join(filter(str.isdigit, engine.stdout.readline().rsplit(":", 1)[-1])))
-            workload = Workload(
-                model=MODEL, input_tokens=Lengths(mean=200, cv=0.2), output_tokens=Lengths(mean=30, cv=0.2)
-            )
-            visit_load = VisitLoad(
-                visit=0,
-                topology="sim",
-                repeat=0,
-                seed=3,
-                workload=workload,
-                load=LOAD,
-                endpoint=Endpoint(url=f"http://127.0.0.1:{port}/v1", replicas=()),
-                calibrate_words=False,
-            )
-            with LoadSession(visit_load, workers=1, log_dir=folder) as session:
-                climb(session, in_order(LOAD.steps), LOAD, notes.hooks)
-        finally:
-            engine.terminate()
-            engine.wait()
-    return notes.rows(), {entry.request_id: entry for entry in read_ledger(Path(ledger))}
+    with engine(folder) as server:
+        workload = Workload(model=MODEL, input_tokens=Lengths(mean=200, cv=0.2), output_tokens=Lengths(mean=30, cv=0.2))
+        visit_load = VisitLoad(
+            visit=0,
+            topology="sim",
+            repeat=0,
+            seed=3,
+            workload=workload,
+            load=LOAD,
+            endpoint=Endpoint(url=f"{server.url}/v1", replicas=()),
+            calibrate_words=False,
+        )
+        with LoadSession(visit_load, workers=1, log_dir=folder) as session:
+            climb(session, in_order(LOAD.steps), LOAD, notes.hooks)
+    return notes.rows(), {entry.request_id: entry for entry in read_ledger(server.ledger)}
 
 
 Measured = tuple[list[dict[str, object]], dict[str, LedgerEntry]]

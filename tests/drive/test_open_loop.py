@@ -1,9 +1,5 @@
 """An open loop against the simulated engine's own account: what came, how often, and when."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +18,7 @@ from loadstair.simserver.ledger import LedgerEntry, read_ledger
 from loadstair.topology.endpoint import Endpoint
 from loadstair.units import NS_PER_MS, NS_PER_S
 from tests.drive.test_session import Notes
+from tests.explore.headless import engine
 
 MODEL = "Qwen/Qwen2.5-32B-Instruct"
 SEED = 5
@@ -36,26 +33,12 @@ class Measured:
     steps: tuple[StepRecord, ...]
 
 
-@contextmanager
-def engine(ledger: Path, *options: str) -> Iterator[str]:
-    base = ["--model", MODEL, "--gpu", "h100-sxm", "--tp", "4", "--port", "0", "--ledger", str(ledger)]
-    command = [sys.executable, "-m", "loadstair.simserver", *base, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port = int("".join(filter(str.isdigit, process.stdout.readline().rsplit(":", 1)[-1])))
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            process.wait()
-
-
 def measured(folder: Path, arrivals: Arrivals, *options: str, **load: Any) -> Measured:
     plan_load = Load(
         **{"mode": LoadMode.OPEN, "steps": (20.0, 60.0), "warmup_s": 0.5, "warmup_s_max": 0.5, "hold_s": 4.0, **load}
     )
     notes = Notes()
-    with engine(folder / "ledger.jsonl", *options) as url:
+    with engine(folder, *options) as server:
         visit_load = VisitLoad(
             visit=0,
             topology="sim",
@@ -63,14 +46,14 @@ def measured(folder: Path, arrivals: Arrivals, *options: str, **load: Any) -> Me
             seed=SEED,
             workload=Workload(model=MODEL, input_tokens=Lengths(mean=50), output_tokens=Lengths(mean=6, cv=0.2)),
             load=plan_load,
-            endpoint=Endpoint(url=url, replicas=()),
+            endpoint=Endpoint(url=f"{server.url}/v1", replicas=()),
             calibrate_words=False,
             arrivals=arrivals,
         )
         with LoadSession(visit_load, workers=2, log_dir=folder) as session:
             steps, drained = climb(session, in_order(plan_load.steps), plan_load, notes.hooks)
     assert drained
-    entries = list(read_ledger(folder / "ledger.jsonl"))
+    entries = list(read_ledger(server.ledger))
     return Measured(
         rows=notes.rows(),
         ledger={entry.request_id: entry for entry in entries},

@@ -7,7 +7,7 @@ from typing import Any
 from loadstair.analysis.comparison.settings import EngineSettings, engine_settings
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.pool import LoadStep
-from loadstair.plan.model import LoadMode, TopologyPlan
+from loadstair.plan.model import TopologyPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,3 @@ def both_valid(first: Arm, other: Arm) -> list[tuple[LoadStep, LoadStep]]:
     """By load, rising: the steps that are compared."""
     ours, theirs = first.valid, other.valid
     return [(ours[load], theirs[load]) for load in sorted(ours.keys() & theirs.keys())]
-
-
-def load_words(load: float, mode: LoadMode) -> str:
-    unit = "users" if mode is LoadMode.CLOSED else "requests/s"
-    return "1 user" if load == 1 and mode is LoadMode.CLOSED else f"{load:g} {unit}"

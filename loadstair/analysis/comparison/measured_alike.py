@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from loadstair.analysis.comparison.arm import Arm, Difference, both_valid, load_words
+from loadstair.analysis.comparison.arm import Arm, Difference, both_valid
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.measure import VisitStep
 from loadstair.analysis.step.pool import LoadStep
-from loadstair.plan.model import LoadMode, Plan, Workload
+from loadstair.plan.model import LoadMode, Plan, Workload, load_words
 
 LENGTH_DIFFERENCE_MIN = 0.03
 """Of the mean lengths; a smaller one moves throughput by less than the intervals are wide."""

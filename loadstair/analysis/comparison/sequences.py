@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from loadstair.analysis.comparison.arm import Arm, Difference, both_valid, load_words
+from loadstair.analysis.comparison.arm import Arm, Difference, both_valid
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.pool import LoadStep
-from loadstair.plan.model import LoadMode
+from loadstair.plan.model import LoadMode, load_words
 
 LIMIT = "max_num_seqs"
 QUEUED = 1.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadstair.analysis.statistics.estimate import Estimate, Finding
 from loadstair.analysis.statistics.trend import WINDOWS_MIN
-from loadstair.plan.model import LoadMode
+from loadstair.plan.model import LoadMode, load_words
 
 SHARE_MIN = 0.05
 """Of the level, over the hold or an hour, whichever is longer: less is no reason to act."""
@@ -105,10 +105,9 @@ def too_few_in_window(name: str, windows: int) -> Finding:
 
 def soak_sentence(name: str, load: float, mode: LoadMode, hold_s: float, worse: Sequence[str], *, valid: bool) -> str:
     """The answer of one topology's soak. `worse`: the series that a drift to the worse is claimed of."""
-    unit = "requests/s" if mode is LoadMode.OPEN else "user" if load == 1 else "users"
     if not valid:
         return f"{name}: its soak is invalid, so nothing can be said of it; the reasons stand with the step."
-    held = f"{name} held {load:g} {unit} for {_minutes(hold_s)}"
+    held = f"{name} held {load_words(load, mode)} for {_minutes(hold_s)}"
     if not worse:
         return f"{held}, and nothing that was followed is shown to get worse."
     labels = [_label(one) for one in worse]

@@ -1,7 +1,7 @@
 """The words for what a spike showed, and what to do."""
 
 from loadstair.analysis.statistics.estimate import Estimate, Finding
-from loadstair.plan.model import LoadMode
+from loadstair.plan.model import LoadMode, load_unit
 
 
 def never_lost_finding() -> Finding:
@@ -66,8 +66,7 @@ def spike_sentence(
     recovery_s: Estimate,
 ) -> str:
     """The answer of one topology's spike. `loads`: usual, surge."""
-    unit = "requests/s" if mode is LoadMode.OPEN else "users"
-    surge = f"a surge from {loads[0]:g} to {loads[1]:g} {unit}"
+    surge = f"a surge from {loads[0]:g} to {loads[1]:g} {load_unit(mode)}"
     if not valid:
         return f"{name}: its spike is invalid, so nothing can be said of it; the reasons stand with the steps."
     if not lost and recovery_s.value is not None:
