@@ -92,3 +92,5 @@ def _answers(ui: LocustUI) -> bool:
         return ui.get("/login").status < 400
     except OSError:
         return False
+    except http.client.BadStatusLine:
+        return False  # while nobody listens, the kernel may give a connection the port that it goes to: it hears itself
