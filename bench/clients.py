@@ -120,7 +120,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     gate = Gate(seed=1, tag=Tag(step=0, load=0.0, phase=Phase.WARMUP))
     with tempfile.TemporaryFile() as file:
 
-        def keep(batch: bytes) -> None:
+        def keep(batch: bytes, _records: int, _latencies: object) -> None:
             file.write(struct.pack("<I", len(batch)) + batch)
 
         load = WorkerLoad(config, environment, nonce=b"bench", gate=gate, send_batch=keep)

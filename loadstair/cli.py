@@ -82,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", "make report.html and junit.xml again from a run's files", _report)
     report.add_argument("run", type=Path, metavar="DIR", help="a run folder")
 
+    recover = _command(commands, "recover", "add the records that a lost worker kept on its host to a run", _recover)
+    recover.add_argument("run", type=Path, metavar="DIR", help="a run folder")
+    recover.add_argument("spools", type=Path, nargs="+", metavar="FILE", help="spool-*.msgpack, as the worker named it")
+
     calibrate = _command(
         commands,
         "calibrate",
@@ -213,6 +217,14 @@ def _report(options: argparse.Namespace) -> int:
     folder = RunFolder.open(options.run)
     report(folder)
     _console().print(Text(f"report: {folder.report_path}"), soft_wrap=True)
+    return 0
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from loadstair.pipeline import recover_spools
+
+    added = recover_spools(options.run, options.spools)
+    _console().print(Text(f"{added} records were added to {options.run}"), soft_wrap=True)
     return 0
 
 

@@ -14,14 +14,17 @@ from loadstair.analysis.step.stationary import warmed_up
 from loadstair.drive.crew import worker_count
 from loadstair.drive.matrix import run_tests
 from loadstair.drive.session import LoadSession, VisitLoad
+from loadstair.drive.spools import spools_in
 from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counters
-from loadstair.errors import StorageError
+from loadstair.drive.watch import Watch, in_words, nobody_looks
+from loadstair.errors import LoadstairError, StorageError, UsageError
 from loadstair.journal import Journal, usable_cores
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import LoadShape, Plan, RemoteWorkers, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import Visit, expected_step_s, planned_steps
 from loadstair.progress import Progress
+from loadstair.recovery import recover
 from loadstair.resumption import Remaining, bursts_left, extras_of, refuse_another_topology, remaining
 from loadstair.samples.look import Look
 from loadstair.samples.readings import telemetry_from_tables
@@ -131,6 +134,30 @@ def _brought_up(run: Measuring, visit: Visit, plan: TopologyPlan) -> Iterator[Ru
 
 
 def _measure_visit(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
+    """Ends with the records that a lost worker, or a lost master's workers, left in their spools."""
+    try:
+        _under_load(run, one, topology)
+    except BaseException:
+        with suppress(LoadstairError):  # what ended the visit is the cause to tell
+            recover_records(run.folder, run.journal, run.progress)
+        raise
+    recover_records(run.folder, run.journal, run.progress)
+
+
+def recover_records(folder: RunFolder, journal: Journal, progress: Progress) -> None:
+    """Those that workers of this machine left. Raises StorageError."""
+    records = 0
+    for path in spools_in(folder.log_path):
+        try:
+            records += recover(folder, journal, [path])
+        except UsageError as error:
+            journal.warn([str(error)])
+            path.rename(path.with_suffix(".unreadable"))
+    if records:
+        progress.say(f"{records} records that workers could not hand over were recovered")
+
+
+def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
     visit = one.visit
     run.progress.phase(f"{visit.topology.name}: starting the load generator")
     with (
@@ -151,6 +178,7 @@ def _measure_visit(run: Measuring, one: Remaining, topology: RunningTopology) ->
             on_progress=log.progress,
             warmed_up=warmed_up,
             precise=log.precise,
+            look=Watch().look if run.progress.is_live else nobody_looks,
         )
         try:
             if run.plan.matrix is not None:
@@ -262,7 +290,8 @@ class VisitLog:
 
     def progress(self, now: Now) -> None:
         left = "" if now.left_s is None else f" {now.left_s:.0f} s"
-        self._run.progress.phase(f"{self._visit.topology.name}: {now.load:g} {self._unit}, {now.phase}{left}")
+        seen = "" if now.seen is None else in_words(now.seen)
+        self._run.progress.phase(f"{self._visit.topology.name}: {now.load:g} {self._unit}, {now.phase}{left}{seen}")
 
     def keep_telemetry(self) -> None:
         self._write_telemetry()

@@ -16,13 +16,14 @@ from loadstair.calibrate.store import Store, kept_for
 from loadstair.clock import utc_now
 from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError, UsageError
 from loadstair.journal import Journal, new_record, usable_cores
-from loadstair.measurement import Measuring, measure
+from loadstair.measurement import Measuring, measure, recover_records
 from loadstair.plan.model import Plan
 from loadstair.plan.parse import plan_yaml, read_measured_plan
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s
 from loadstair.plan.trace import arrivals_of
 from loadstair.progress import Progress
+from loadstair.recovery import recover
 from loadstair.report.junit import junit_xml
 from loadstair.report.render import render_report
 from loadstair.resumption import (
@@ -95,6 +96,7 @@ def resume(path: Path, plan_path: Path | None, plan: Plan | None, *, progress: P
         now = new_record(plan, plan_dir=plan_dir, command=(), quick=record.quick, calibration=None)
         journal = Journal(folder, resumed_record(record, now=now.started))
         journal.warn(changed_lines(record, now))
+        recover_records(folder, journal, progress)
         progress.begin(expected_left_s(plan, journal.record, partial(expected_e2e_s, plan)))
         return _finish(
             Measuring(
@@ -181,6 +183,18 @@ def report(folder: RunFolder) -> None:
         raise UsageError(f"{folder.summary_path}: damaged ({error!r}); `analyze` makes it again") from error
     folder.write_text(folder.report_path, html)
     folder.write_text(folder.junit_path, junit)
+
+
+def recover_spools(path: Path, spools: Sequence[Path]) -> int:
+    """Adds what workers of other hosts could not hand over to the run in this folder, and analyses it anew; returns how
+    many records it had not. Raises UsageError, and has changed nothing, where one is no spool of this run."""
+    folder = RunFolder.open(path)
+    with folder.reserved():
+        added = recover(folder, Journal(folder, folder.read_run()), spools)
+        if added:
+            analyze(folder)
+            report(folder)
+    return added
 
 
 def exit_code(summary: Summary | None, error: LoadstairError | None) -> int:

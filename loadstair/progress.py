@@ -38,6 +38,11 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether what is said to `phase` is shown."""
+        return self._live is not None
+
     def begin(self, expected_s: float) -> None:
         self._begun_ns = self._step_ns = monotonic_ns()
         self._expected_s = expected_s

@@ -16,7 +16,7 @@ from loadstair.load.config import CONFIG_VARIABLE
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loadstair"
 
-ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "inflate", "plain", "tls"}
+ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "inflate", "plain", "tls", "xdg"}
 
 MAY_IMPORT = {
     "plan": {"serving"},

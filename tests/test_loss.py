@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -68,3 +69,29 @@ def test_the_step_is_taken_again_by_those_that_are_left(
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     steps = summary["topologies"]["one"]["steps"]
     assert [step["verdict"] for step in steps] == ["valid", "valid"]
+
+
+def spools(folder: Path) -> list[Path]:
+    return list((folder / "log").glob("spool-*"))
+
+
+def test_records_that_a_killed_masters_workers_had_made_are_kept(tmp_path: Path) -> None:
+    """The step that broke off has no end, but its requests do."""
+    load = {"steps": [3, 6], "warmup_s": 1, "hold_s": 60, "stop_early": False}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        wait_for("its folder", lambda: list((tmp_path / "out").glob("*")))
+        folder = run_folder(tmp_path / "out")
+        wait_for("both workers' records", lambda: len(spools(folder)) == 2)
+        (master,) = [one for one in marked(process.mark) if "--master" in one.cmdline()]  # type: ignore[attr-defined]
+        master.kill()
+        ended = end_of(process)
+    assert ended.code == 3, ended.err
+    assert ended.left_running == []
+    assert re.search(r"\d+ records that workers could not hand over were recovered", ended.out)
+    assert spools(folder) == []
+    rows = pq.read_table(folder / "samples").to_pandas()
+    assert rows.request_id.is_unique
+    assert set(rows.worker) == {"worker-0", "worker-1"}
+    assert {"ok", "killed"} == set(rows.outcome)
+    assert (rows.outcome == "killed").sum() == 3  # what its users had under way

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from loadstair.calibrate.xdg import base_folder
 from loadstair.errors import LoadstairError
+from loadstair.xdg import base_folder
 
 NATIVE: Final = Path(__file__).parent / "native"
 COMPILERS: Final = ("cc", "gcc", "clang")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from loadstair.calibrate.xdg import base_folder
 from loadstair.errors import StorageError, UsageError
 from loadstair.samples.calibration import CALIBRATION_SCHEMA, Calibration
 from loadstair.samples.run_folder import replacing
+from loadstair.xdg import base_folder
 
 STATE_VARIABLE = "XDG_STATE_HOME"
 

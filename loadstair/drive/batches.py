@@ -19,11 +19,24 @@ def sample_table(packed: bytes) -> pa.Table:
     Raises LoadError when it is anything else.
     """
     try:
-        rows = [row for batch in msgpack.unpackb(packed) for row in msgpack.unpackb(batch)["records"]]
+        return table_of_rows([row for batch in msgpack.unpackb(packed) for row in rows_of(batch)])
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+        raise LoadError(f"the load's records cannot be read: {error}") from error
+
+
+def rows_of(batch: bytes) -> list[list[Any]]:
+    """Of one packed batch. Raises what msgpack raises, TypeError and KeyError."""
+    rows: list[list[Any]] = msgpack.unpackb(batch)["records"]
+    return rows
+
+
+def table_of_rows(rows: Sequence[Sequence[Any]]) -> pa.Table:
+    """Raises LoadError where they are not records."""
+    try:
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(SAMPLE_FIELDS)
         arrays = [_array(column, field) for column, field in zip(columns, SAMPLE_SCHEMA, strict=True)]
         return pa.Table.from_arrays(arrays, schema=SAMPLE_SCHEMA)
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException, pa.ArrowException) as error:
+    except (ValueError, TypeError, pa.ArrowException) as error:
         raise LoadError(f"the load's records cannot be read: {error}") from error
 
 

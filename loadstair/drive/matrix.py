@@ -37,6 +37,7 @@ def run_tests(
             visit.pause(burst)
         counters = session.flush() if visit.drained else session.stop()
         hooks.on_rest(session.take_records(), counters)
+        session.confirm_records()
     except TopologyError:
         visit.rescue_burst()
         raise
@@ -109,6 +110,7 @@ class _Visit:
         self.records.append(record)
         self._begun = None
         self._hooks.on_step(record, table, counters)
+        self._session.confirm_records()
 
     def _until_ended(self, burst: Burst) -> tuple[LoadStatus, dict[int, Counters]]:
         """Until every request was sent and has ended; with the books of a flush that says so."""

@@ -15,6 +15,7 @@ from loadstair.drive.environment import locust_env
 from loadstair.drive.locustfile import locustfile
 from loadstair.errors import LoadError, NoMaster, NotNeeded, UsageError
 from loadstair.topology.ports import someone_listens
+from loadstair.xdg import base_folder
 
 PORT_DEFAULT: Final = 5557
 """Locust's."""
@@ -23,6 +24,8 @@ ABSENT_LOOKS_MAX: Final = 10
 """Workers that nobody let in are ended when there has been no master for so long: it was one that was just ending."""
 IN_MARK: Final = "loadstair: let in: "
 """As `loadstair.load.remote` writes it."""
+SPOOLED_MARK: Final = "loadstair: not handed over: "
+"""As `loadstair.load.commanded` writes it."""
 SAID: Final = "loadstair: "
 
 
@@ -57,7 +60,12 @@ def worker_env(env: Mapping[str, str]) -> dict[str, str]:
     cleaned = locust_env(env)
     for name in ("LOADSTAIR_LOAD_CONFIG", "LOADSTAIR_TOKEN"):
         cleaned.pop(name, None)
-    return cleaned | {"LOADSTAIR_REMOTE_WORKER": "1"}
+    return cleaned | {"LOADSTAIR_REMOTE_WORKER": "1", "LOADSTAIR_SPOOL_DIR": str(spool_folder(env))}
+
+
+def spool_folder(env: Mapping[str, str]) -> Path:
+    """Where workers of this host keep what they could not hand over."""
+    return base_folder(env, "XDG_STATE_HOME", ".local/state") / "loadstair" / "spool"
 
 
 def work(master: Master, *, processes: int, once: bool, say: Callable[[str], None]) -> None:
@@ -125,6 +133,8 @@ def _watch(children: list[Child], master: Master, say: Callable[[str], None]) ->
             if status is None:
                 continue
             running.remove(child)
+            if (kept := _marked(child, SPOOLED_MARK)) is not None:
+                say(f"{child.name} (pid {child.pid}): {kept}; `loadstair recover RUN FILE` adds them")
             if status == NotNeeded.exit_code:
                 surplus = True
                 told |= _say_once(f"not needed: {_last_words(child)}; waiting for the next visit", told, say)
@@ -150,7 +160,11 @@ def _say_once(line: str, told: set[str], say: Callable[[str], None]) -> set[str]
 
 
 def _let_in_line(child: Child) -> str | None:
-    return next((line.removeprefix(IN_MARK) for line in _lines(child) if line.startswith(IN_MARK)), None)
+    return _marked(child, IN_MARK)
+
+
+def _marked(child: Child, mark: str) -> str | None:
+    return next((line.removeprefix(mark) for line in _lines(child) if line.startswith(mark)), None)
 
 
 def _last_words(child: Child) -> str:

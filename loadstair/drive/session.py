@@ -30,6 +30,7 @@ from loadstair.plain import one_line
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
 from loadstair.plan.model import Load, RemoteWorkers, Workload
+from loadstair.samples.look import HoldLatencies
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import ClockReading, Counters
 from loadstair.topology.endpoint import Endpoint
@@ -79,6 +80,7 @@ class LoadStatus:
     """A total since the visit began, as the next two; `loadstair.samples.look` says how far they reach."""
     first_tokens: int
     ttft_ns_sum: int
+    latencies: HoldLatencies
 
 
 class _PortTakenError(LoadError):
@@ -174,6 +176,7 @@ class LoadSession:
             tokens=answer["tokens"],
             first_tokens=answer["first_tokens"],
             ttft_ns_sum=answer["ttft_ns_sum"],
+            latencies=HoldLatencies(**answer["latencies"]),
         )
 
     def flush(self) -> dict[int, Counters]:
@@ -189,6 +192,10 @@ class LoadSession:
         """The records that the last `flush` or `stop` counted, without those taken before."""
         self._part_over = Deadline.after_s(self._part_s)
         return sample_table(self._fetch("records", None, timeout_s=FLUSH_S).body)
+
+    def confirm_records(self) -> None:
+        """All records taken so far are on disk: the workers need to keep them no longer."""
+        self._call("kept", {}, timeout_s=CALL_S)
 
     def records_due(self) -> bool:
         """Whether none were taken for so long that it is time to."""
@@ -293,6 +300,7 @@ class LoadSession:
         env = locust_env(own, kept=key)
         env["LOADSTAIR_LOAD_CONFIG"] = str(config_path.resolve())
         env["LOADSTAIR_TOKEN"] = self._token
+        env["LOADSTAIR_SPOOL_DIR"] = str(self._log_dir.resolve())
         return env
 
     def _config(self) -> dict[str, Any]:

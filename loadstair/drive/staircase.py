@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from loadstair.clock import Deadline, monotonic_ns, now_ns, sleep_s
 from loadstair.drive.session import LoadSession, LoadStatus
+from loadstair.drive.watch import Seen, nobody_looks
 from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load, LoadMode
 from loadstair.samples.look import Look
@@ -64,6 +65,8 @@ class Now:
     """warmup, hold, tail or drain"""
     left_s: float | None
     """None where it is not known: warm-up that waits for its users."""
+    seen: Seen | None = None
+    """Of the load; None where nobody looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,8 @@ class Hooks:
     """Whether a load looked at so often since it stopped growing has become stationary."""
     precise: Callable[[Sequence[Look]], bool]
     """Whether looks at a hold tell its throughput as precisely as the plan wants; asked only where it wants that."""
+    look: Callable[[LoadSession], Seen | None] = nobody_looks
+    """What `on_progress` is told of the load; by default nothing, and nobody is asked."""
 
 
 def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -> tuple[tuple[StepRecord, ...], bool]:
@@ -100,9 +105,11 @@ def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -
             record, counters = _step(session, order, load, hooks)
             records.append(record)
             hooks.on_step(record, session.take_records(), counters)
+            session.confirm_records()
         drained = not records or _drain(session, records[-1].step, records[-1].load, load, hooks)
         counters = session.flush() if drained else session.stop()
         hooks.on_rest(session.take_records(), counters)
+        session.confirm_records()
     except BaseException:
         rescue(session, hooks)
         raise
@@ -240,12 +247,13 @@ def _wait(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> Non
     if session.records_due() and (now.left_s is None or now.left_s > NEAR_END_S):
         counters = session.flush()
         hooks.on_part(session.take_records(), counters)
+        session.confirm_records()
 
 
 def wait_a_tick(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
     session.check_processes()
     hooks.tick()
-    hooks.on_progress(now)
+    hooks.on_progress(replace(now, seen=hooks.look(session)))
     sleep_s(min(at_most_s, TICK_S))
 
 
@@ -254,5 +262,6 @@ def rescue(session: LoadSession, hooks: Hooks) -> None:
     try:
         counters = session.stop()
         hooks.on_rest(session.take_records(), counters)
+        session.confirm_records()
     except LoadstairError:
         return

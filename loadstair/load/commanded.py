@@ -1,6 +1,7 @@
 """A worker under an orchestrator: obeys the master's commands and sends it the records."""
 
 import logging
+import sys
 from typing import Any, Final
 
 import gevent
@@ -13,7 +14,9 @@ from loadstair.clock import Deadline, now_ns
 from loadstair.load.config import LoadConfig
 from loadstair.load.dispatcher import Dispatcher
 from loadstair.load.gate import Gate
+from loadstair.load.latencies import Packed
 from loadstair.load.messages import ANSWER, BATCH, COMMAND, FLUSH_S, LENGTHS, READY, Command
+from loadstair.load.spool import Spool
 from loadstair.load.tag import Tag
 from loadstair.load.worker import WorkerLoad
 from loadstair.plan.model import Lengths
@@ -23,12 +26,17 @@ logger = logging.getLogger(__name__)
 
 SEND_TRIES: Final = 5
 SEND_RETRY_S: Final = 1.0
+QUIT_S: Final = 3.0
+"""For the rest of the records, when the process is to end."""
+SPOOLED_MARK: Final = "loadstair: not handed over: "
+"""Begins the line with which a worker that ends tells of records that only its own disk has."""
 
 
 class CommandedLoad:
     def __init__(self, config: LoadConfig, environment: Environment, runner: WorkerRunner, *, nonce: bytes) -> None:
         self._runner = runner
         self._outbox: Queue[tuple[str, dict[str, Any]]] = Queue()
+        self._spool = Spool.of_environment(config)
         self._gate = Gate(seed=config.seed, tag=Tag(step=0, load=0.0, phase=Phase.WARMUP))
         self.load = WorkerLoad(config, environment, nonce=nonce, gate=self._gate, send_batch=self._send_batch)
         self._recorder = self.load.recorder
@@ -43,6 +51,7 @@ class CommandedLoad:
             )
         self._dispatcher = self.load.dispatcher
         gevent.spawn(self._send_all)
+        environment.events.quitting.add_listener(self._on_quitting)  # type: ignore[no-untyped-call]
 
     def listen(self) -> None:
         """From now on obeys the master."""
@@ -75,12 +84,19 @@ class CommandedLoad:
                 return {"since_ns": now_ns()}
             case Command.FLUSH:
                 return self._flush()
+            case Command.KEPT:
+                self._spool.forget(data["batches"])
+                return {}
             case Command.STOP:
-                self._gate.park_all()
-                self._runner.user_greenlets.kill(timeout=FLUSH_S)
-                if self._dispatcher is not None:
-                    self._dispatcher.kill(FLUSH_S)
+                self._stop(FLUSH_S)
                 return self._flush()
+
+    def _stop(self, timeout_s: float) -> None:
+        """Kills what is under way."""
+        self._gate.park_all()
+        self._runner.user_greenlets.kill(timeout=timeout_s)
+        if self._dispatcher is not None:
+            self._dispatcher.kill(timeout_s)
 
     def _status(self) -> dict[str, Any]:
         recorder, dispatcher, step = self._recorder, self._dispatcher, self._gate.tag.step
@@ -120,9 +136,11 @@ class CommandedLoad:
         complete = self._recorder.flush(Deadline.after_s(FLUSH_S))
         return {"counters": self._recorder.counters(), "batches": self._recorder.batches, "complete": complete}
 
-    def _send_batch(self, batch: bytes) -> None:
-        counters = self._recorder.counters()
-        self._outbox.put((BATCH, {"batches": self._recorder.batches, "counters": counters, "batch": batch}))
+    def _send_batch(self, batch: bytes, records: int, latencies: dict[int, Packed]) -> None:
+        counters, number = self._recorder.counters(), self._recorder.batches
+        self._spool.append(number, counters, batch, records)
+        message = {"batches": number, "counters": counters, "batch": batch, "latencies": latencies}
+        self._outbox.put((BATCH, message))
 
     def _send_all(self) -> None:
         """The one sender: while the master stalls, Locust's send blocks and then raises; nobody else may wait."""
@@ -137,3 +155,11 @@ class CommandedLoad:
                     gevent.sleep(SEND_RETRY_S)
             else:
                 logger.error("a message was given up: the counters tell how many records are missing")
+
+    def _on_quitting(self, **_: Any) -> None:
+        """At a visit's end everything is on the orchestrator's disk by now. If not, its master is gone."""
+        self._stop(QUIT_S)
+        self._recorder.flush(Deadline.after_s(QUIT_S))
+        if self._spool.records:
+            sys.stderr.write(f"{SPOOLED_MARK}{self._spool.records} records are kept in {self._spool.path}\n")
+            sys.stderr.flush()

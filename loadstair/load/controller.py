@@ -54,6 +54,7 @@ class Controller:
         """Since `keep_lease` looked last."""
         self._calls = 0
         """Being carried out."""
+        self._current_step = 0
 
     def blueprint(self) -> Blueprint:
         blueprint = Blueprint("loadstair", __name__, url_prefix="/loadstair")
@@ -70,6 +71,7 @@ class Controller:
         blueprint.post("/drain")(self._drain)
         blueprint.post("/flush")(self._flush)
         blueprint.get("/records")(self._records)
+        blueprint.post("/kept")(self._kept)
         blueprint.post("/stop")(self._stop)
         return blueprint
 
@@ -117,6 +119,7 @@ class Controller:
             tokens=_total(answers, "tokens"),
             first_tokens=_total(answers, "first_tokens"),
             ttft_ns_sum=_total(answers, "ttft_ns_sum"),
+            latencies=self._crew.latencies(self._current_step),
         )
 
     def _clocks(self) -> Response:
@@ -137,6 +140,7 @@ class Controller:
             if not self._crew.alive():
                 raise NoAnswerError("no worker is connected")
             self._crew.begin_step()
+            self._current_step = step
             ranks = self._crew.alive()
             open_loop = self._config.arrivals is not None
             if open_loop:
@@ -193,6 +197,10 @@ class Controller:
 
     def _records(self) -> Response:
         return Response(msgpack.packb(self._crew.take_batches()), mimetype="application/msgpack")
+
+    def _kept(self) -> Response:
+        self._crew.confirm(deadline=Deadline.after_s(BARRIER_S))
+        return jsonify({})
 
     def _stop(self) -> Response:
         with self._lock:

@@ -9,6 +9,7 @@ from locust.runners import STATE_INIT, STATE_MISSING, STATE_RUNNING, STATE_SPAWN
 
 from loadstair.clock import Deadline, now_ns
 from loadstair.load.clocks import Exchange, clock_reading
+from loadstair.load.latencies import STEPS_KEPT, Packed, merged
 from loadstair.load.messages import ANSWER, BATCH, COMMAND, READY, Command
 from loadstair.samples.runrecord import ClockReading
 
@@ -46,7 +47,11 @@ class Crew:
         self._offsets_ns: dict[str, int] = {}
         """Of the clocks of workers on other hosts, by client id."""
         self._held: list[Batch] = []
-        self._flushed: list[bytes] = []
+        self._flushed: list[Batch] = []
+        self._taken: dict[str, int] = {}
+        """The number of the newest batch that `take_batches` gave, by client id."""
+        self._latencies: dict[str, dict[int, Packed]] = {}
+        """By client id and step: what a worker said last."""
         self._counters: dict[str, dict[int, dict[str, int]]] = {}
         """By client id: what a worker said last, with a batch or in an answer."""
         runner.register_message(ANSWER, self._on_answer)
@@ -145,7 +150,7 @@ class Crew:
         for batch in self._held:
             answer = answers.get(batch.client_id)
             if answer is None or batch.number <= answer["batches"]:
-                self._flushed.append(batch.packed)
+                self._flushed.append(batch)
             else:
                 kept.append(batch)
         self._held = kept
@@ -158,7 +163,18 @@ class Crew:
     def take_batches(self) -> list[bytes]:
         """Those that the last `settle` counted, and were not taken before."""
         batches, self._flushed = self._flushed, []
-        return batches
+        for batch in batches:
+            self._taken[batch.client_id] = max(batch.number, self._taken.get(batch.client_id, 0))
+        return [batch.packed for batch in batches]
+
+    def confirm(self, *, deadline: Deadline) -> None:
+        """Tells the workers that all batches ever taken are on the orchestrator's disk. Raises NoAnswerError."""
+        taken = {client_id: {"batches": self._taken.get(client_id, 0)} for client_id in self.alive()}
+        self.command(Command.KEPT, taken, deadline=deadline)
+
+    def latencies(self, step: int) -> dict[str, float | int | None]:
+        """Of the step's hold so far, over all workers, lost ones as well: as `StepLatencies.in_ms`."""
+        return merged(steps[step] for steps in self._latencies.values() if step in steps).in_ms()
 
     def _connected(self) -> list[str]:
         states = (STATE_INIT, STATE_SPAWNING, STATE_RUNNING)
@@ -189,6 +205,10 @@ class Crew:
     def _on_batch(self, msg: Any, **_: Any) -> None:
         self._counters[msg.node_id] = msg.data["counters"]
         self._held.append(Batch(msg.node_id, msg.data["batches"], msg.data["batch"]))
+        steps = self._latencies.setdefault(msg.node_id, {})
+        steps.update(msg.data["latencies"])
+        for step in list(steps)[:-STEPS_KEPT]:
+            del steps[step]
 
 
 def worker_name(rank: int) -> str:

@@ -3,6 +3,7 @@
 A command carries `id` and `kind`; the answer the same `id`. Batches of records travel on their own, on the same
 ordered connection: a worker's answer to a flush comes after all its batches. Batches, and the answers to a flush and a
 stop, carry `counters` and `batches` (how many were sent until then): the counters match the records of exactly those.
+A batch also brings `latencies`: what is known by then of the steps that its records belong to.
 """
 
 from enum import StrEnum
@@ -38,4 +39,6 @@ class Command(StrEnum):
     PHASE = "phase"
     DRAIN = "drain"
     FLUSH = "flush"
+    KEPT = "kept"
+    """batches: so many of this worker's are on the orchestrator's disk by now"""
     STOP = "stop"

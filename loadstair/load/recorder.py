@@ -18,6 +18,7 @@ from gevent.event import Event
 from loadstair.clock import Deadline, monotonic_ns
 from loadstair.load.attempt import Attempt, Ended, sample, stream_parser
 from loadstair.load.client import Failure
+from loadstair.load.latencies import Packed, WorkerLatencies
 from loadstair.load.timeline import StreamParser, Timeline
 from loadstair.samples.latency import tokens_arrived, ttft_ns
 from loadstair.samples.record import SAMPLE_FIELDS, Outcome, Phase, RequestSample
@@ -68,9 +69,13 @@ class Totals:
     """Of those."""
 
 
+SendBatch = Callable[[bytes, int, dict[int, Packed]], None]
+
+
 class Recorder:
-    """`send_batch` gets a packed batch and must not block for long: while it runs, `batches` and `counters` are those
-    with this batch and no later one; None where nobody wants batches. `on_sample` gets each record, once."""
+    """`send_batch` gets a packed batch, how many records it has, and the latencies of its steps so far, and must not
+    block for long: while it runs, `batches` and `counters` are those with this batch and no later one; None where
+    nobody wants batches. `on_sample` gets each record, once."""
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class Recorder:
         visit: int,
         topology: str,
         repeat: int,
-        send_batch: Callable[[bytes], None] | None,
+        send_batch: SendBatch | None,
         on_sample: Callable[[RequestSample, Attempt], None],
     ) -> None:
         self.worker = "worker"
@@ -96,6 +101,7 @@ class Recorder:
         self._broken: dict[Attempt, Exception] = {}
         """Those whose parser failed while they were under way."""
         self._rows: list[list[Any]] = []
+        self._latencies = WorkerLatencies()
         self._told = Totals()
         """Of the requests that have their record."""
         self.batches = 0
@@ -295,7 +301,8 @@ class Recorder:
             return
         rows, self._rows = self._rows, []
         self.batches += 1
-        self._send_batch(msgpack.packb({"worker": self.worker, "records": rows}))
+        batch = msgpack.packb({"worker": self.worker, "records": rows})
+        self._send_batch(batch, len(rows), self._latencies.add(rows))
 
 
 def packed_row(record: RequestSample) -> list[Any]:

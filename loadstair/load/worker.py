@@ -18,7 +18,7 @@ from loadstair.load.dispatcher import Dispatcher
 from loadstair.load.exchange import Exchange, body_bytes_max
 from loadstair.load.gate import Gate
 from loadstair.load.prompts import PromptMaker, shipped_words
-from loadstair.load.recorder import Recorder
+from loadstair.load.recorder import Recorder, SendBatch
 from loadstair.load.tag import Tag
 from loadstair.plan.arrivals import Due
 from loadstair.plan.model import Lengths
@@ -45,7 +45,7 @@ class OwnRequest:
 
 
 class WorkerLoad:
-    """`send_batch` gets the records packed, `on_record` gets each of them as it is; None where nobody wants them."""
+    """`send_batch` is the recorder's, `on_record` gets each of them as it is; None where nobody wants them."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class WorkerLoad:
         *,
         nonce: bytes,
         gate: Gate,
-        send_batch: Callable[[bytes], None] | None = None,
+        send_batch: SendBatch | None = None,
         on_record: Callable[[RequestSample, Attempt], None] | None = None,
     ) -> None:
         """`nonce` makes the request ids unlike those of any other visit."""

@@ -1,4 +1,4 @@
-"""One look at a load that goes on: what the orchestrator asks the workers for while a step runs."""
+"""A load that goes on, looked at: what the orchestrator asks the workers for while a step runs."""
 
 from dataclasses import dataclass
 
@@ -16,3 +16,14 @@ class Look:
     """Requests whose first token has come."""
     ttft_s_sum: float
     """Of those."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldLatencies:
+    """Of the ok requests of the current step's hold that have their record by now; within 1 %. None: no such value."""
+
+    requests: int
+    ttft_ms_p50: float | None
+    ttft_ms_p99: float | None
+    itl_ms_p50: float | None
+    itl_ms_p99: float | None

@@ -10,10 +10,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +24,9 @@ from loadstair.samples.arrivals import Gathering
 from loadstair.samples.frame import Samples, samples_of
 from loadstair.samples.runrecord import RUN_SCHEMA, RunRecord
 from loadstair.samples.sample_file import chunks_in, read_requests, read_table
-from loadstair.samples.table import ARRIVALS_PATH, TELEMETRY_SCHEMA
+from loadstair.samples.table import ARRIVALS_PATH, SAMPLE_SCHEMA, TELEMETRY_SCHEMA
+
+BOOK_FIELDS: Final = ("request_id", "step", "worker")
 
 
 class RunFolder:
@@ -139,6 +141,22 @@ class RunFolder:
             except UsageError as error:
                 damaged.append(str(error))
         return samples_of(tables, gathering), sorted(damaged)
+
+    def read_books(self, visit: int) -> pa.Table:
+        """Of all records of a visit `request_id`, `step` and `worker`; what cannot be read is left out."""
+        fields = pa.schema([SAMPLE_SCHEMA.field(name) for name in BOOK_FIELDS])
+        tables = [fields.empty_table()]
+        for path in self._parts(visit):
+            with suppress(UsageError):
+                tables.append(read_table(path, fields))
+        return pa.concat_tables(tables)
+
+    def next_part(self, visit: int) -> int:
+        """The number for `write_samples` that comes after all that are there."""
+        return 1 + max((int(path.stem.rpartition("part")[2]) for path in self._parts(visit)), default=-1)
+
+    def _parts(self, visit: int) -> list[Path]:
+        return sorted(self.samples_path.glob(f"visit{visit:03d}-*.parquet"))
 
     def read_telemetry(self) -> pa.Table:
         """Empty where none was written."""

@@ -21,8 +21,9 @@ CHUNKS_AT_ONCE = 1 << 19
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Raises UsageError where the file is damaged or lacks a column that must be there."""
-    with _reading(path):
-        return _as_told(path, pq.read_table(path), schema)
+    with _reading(path), pq.ParquetFile(path) as file:
+        wanted = [name for name in schema.names if name in file.schema_arrow.names]
+        return _as_told(path, file.read(columns=wanted), schema)
 
 
 def chunks_in(path: Path) -> int:

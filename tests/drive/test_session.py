@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
@@ -19,6 +20,7 @@ import loadstair
 from loadstair.clock import Deadline, sleep_s
 from loadstair.drive.locustfile import locustfile
 from loadstair.drive.session import LoadSession, VisitLoad
+from loadstair.drive.spools import read_spool, spools_in
 from loadstair.drive.staircase import Hooks, Now, climb, in_order
 from loadstair.errors import LoadError, TopologyError
 from loadstair.fetch import fetch
@@ -29,7 +31,7 @@ from loadstair.samples.runrecord import Counters, StepRecord
 from loadstair.samples.table import SAMPLE_SCHEMA
 from loadstair.topology.endpoint import Endpoint
 from loadstair.topology.ports import free_ports
-from loadstair.units import NS_PER_S, s_from_ns
+from loadstair.units import NS_PER_MS, NS_PER_S, s_from_ns
 
 USER_KEY = "sk-of-the-user"
 LOAD = Load(steps=(2.0, 5.0), warmup_s=0.4, hold_s=1.0, request_timeout_s=20.0)
@@ -197,6 +199,39 @@ def test_the_counters_given_with_a_step_match_the_records_given_until_then(climb
         for step in counters:
             assert settled(counters[step]) == sum(row["step"] == step for row in rows)
             assert settled(counters[step]) <= counters[step].started <= records[step].counters.started
+
+
+def test_what_is_told_of_a_hold_that_goes_on_is_what_its_records_say(scripted_server: str, tmp_path: Path) -> None:
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        session.begin_step(step=3, load=4.0, users=4, growth_s=0.0)
+        session.set_phase(Phase.HOLD)
+        wait_until(lambda: session.status().latencies.requests >= 8)
+        session.set_phase(Phase.TAIL)
+        wait_until(lambda: session.status().in_flight_hold == 0)
+        session.flush()
+        seen = session.status().latencies
+        rows = session.take_records().to_pandas()
+    rows = rows[(rows.phase == "hold") & (rows.outcome == "ok")]
+    assert seen.requests == len(rows)
+    ttft_ms = np.sort((rows.first_token_ns - rows.sent_ns) / NS_PER_MS)
+    assert seen.ttft_ms_p50 == pytest.approx(ttft_ms[(len(ttft_ms) + 1) // 2 - 1], rel=0.01)
+    assert seen.ttft_ms_p99 == pytest.approx(ttft_ms[-1], rel=0.01)
+
+
+def test_a_worker_keeps_records_until_they_are_said_to_be_on_disk(scripted_server: str, tmp_path: Path) -> None:
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=4.0, users=4, growth_s=0.0)
+        wait_until(lambda: len(spools_in(tmp_path)) == 2)
+        assert session.drain(Deadline.after_s(20.0))
+        session.flush()
+        taken = session.take_records()
+        kept = [content for path in spools_in(tmp_path) if (content := read_spool(path))]
+        session.confirm_records()
+        assert spools_in(tmp_path) == []
+    ids = pa.concat_tables([content.table for content in kept])["request_id"].to_pylist()
+    assert sorted(ids) == sorted(taken["request_id"].to_pylist())
+    assert {content.worker for content in kept} == {"worker-0", "worker-1"}
+    assert sum(content.counters[0]["ok"] for content in kept) == len(ids)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from loadstair.explore.reporter import Reporter
 from loadstair.explore.spool import Spool
 from loadstair.load.attempt import Attempt, Ended
 from loadstair.load.recorder import Recorder
-from tests.explore.records import attempt
+from tests.samples.records import attempt
 
 CHUNK = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"

@@ -10,7 +10,7 @@ from loadstair.explore.spool import Spool
 from loadstair.explore.tally import Tally
 from loadstair.samples.record import RequestSample
 from loadstair.units import NS_PER_S
-from tests.explore.records import record
+from tests.samples.records import record
 
 LIMITS = Limits(ttft_ms=150, tpot_ms=None, e2e_ms=None)
 

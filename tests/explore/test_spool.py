@@ -9,7 +9,7 @@ from loadstair.errors import UsageError
 from loadstair.explore.rows import header, row
 from loadstair.explore.spool import Spool
 from loadstair.samples.record import Outcome
-from tests.explore.records import SENT_NS, record
+from tests.samples.records import SENT_NS, record
 
 
 def test_it_gives_back_what_it_was_given_in_whole_lines() -> None:

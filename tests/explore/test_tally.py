@@ -6,7 +6,7 @@ from loadstair.explore.figures import Part, numbers
 from loadstair.explore.numbers import Limits
 from loadstair.explore.tally import Tally
 from loadstair.samples.record import Outcome, RequestSample
-from tests.explore.records import record
+from tests.samples.records import record
 
 NO_LIMITS = Limits(ttft_ms=None, tpot_ms=None, e2e_ms=None)
 WITHIN = 0.01

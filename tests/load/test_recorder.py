@@ -45,7 +45,7 @@ class Kept:
             visit=0, topology="t", repeat=0, send_batch=self._send, on_sample=lambda record, _: self.seen.append(record)
         )
 
-    def _send(self, packed: bytes) -> None:
+    def _send(self, packed: bytes, _records: int, _latencies: object) -> None:
         rows = msgpack.unpackb(packed)["records"]
         self.rows += [dict(zip(SAMPLE_FIELDS, row, strict=True)) for row in rows]
 

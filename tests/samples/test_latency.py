@@ -15,7 +15,7 @@ from loadstair.samples import latency as of_records
 from loadstair.samples.frame import samples_from_tables
 from loadstair.samples.record import RequestSample
 from tests.analysis.synthetic import table_of
-from tests.explore.records import record
+from tests.samples.records import record
 
 records = st.lists(
     st.builds(
