@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,8 +38,9 @@ def two_hosts() -> Iterator[list[Host]]:
 
 @contextmanager
 def started(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    env = ENV | {"XDG_STATE_HOME": str(log.parent / "state")}
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=ENV, cwd=log.parent)
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=log.parent)
     try:
         yield process
     finally:
@@ -137,27 +139,30 @@ def test_at_the_deadline_it_is_told_who_came_and_how_many_are_missing(two_hosts:
 def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_left(
     two_hosts: list[Host], tmp_path: Path
 ) -> None:
+    """What the other had recorded meanwhile is on its disk, and can be added."""
     with ExitStack() as stack:
         url = stack.enter_context(engine(tmp_path))
-        for host in two_hosts:
-            stack.enter_context(started(worker(host), tmp_path / f"{host.namespace}.log"))
+        logs = [tmp_path / f"{host.namespace}.log" for host in two_hosts]
+        for host, log in zip(two_hosts, logs, strict=True):
+            stack.enter_context(started(worker(host), log))
         plan = write_plan(tmp_path, url, expect=2)
         raw = yaml.safe_load(plan.read_text(encoding="utf-8"))
         raw["load"] |= {"hold_s": 6, "mode": "open", "steps": [4, 8]}
         plan.write_text(yaml.safe_dump(raw), encoding="utf-8")
         command = [sys.executable, "-m", "loadstair", "run", str(plan), "--out", str(tmp_path / "out")]
-        log = tmp_path / "run.log"
-        with started(command, log) as process:
+        run_log = tmp_path / "run.log"
+        with started(command, run_log) as process:
             wait_for("the first step", lambda: steps_on_disk(tmp_path / "out") >= 1)
             time.sleep(2.0)  # in the second step
             two_hosts[1].cut_off()
             try:
                 code = process.wait(timeout=LIMIT_S)
             except subprocess.TimeoutExpired:
-                pytest.fail(log.read_text(encoding="utf-8"))
+                pytest.fail(run_log.read_text(encoding="utf-8"))
             finally:
                 two_hosts[1].join()
-    assert code in (0, 4), log.read_text(encoding="utf-8")  # a busy machine may make a step invalid
+        wait_for("the cut-off worker's end", lambda: "are kept in" in logs[1].read_text(encoding="utf-8"))
+    assert code in (0, 4), run_log.read_text(encoding="utf-8")  # a busy machine may make a step invalid
     (folder,) = (tmp_path / "out").iterdir()
     (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
     first, second, again = visit["steps"][:3]
@@ -165,6 +170,24 @@ def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_l
     assert len(second["workers_lost"]) == 1
     assert (again["role"], again["load"], again["workers_lost"]) == ("repeated", second["load"], [])
     assert set(again["workers"]) == set(second["workers"]) - set(second["workers_lost"])
+    check_books(folder)
+    rows = pq.read_table(folder / "samples").to_pandas()
+    own = rows[rows.step == again["step"]]
+    assert sorted(own["index"]) == list(range(len(own)))
+
+    match = re.search(r"(\d+) records are kept in (\S+);", logs[1].read_text(encoding="utf-8"))
+    assert match is not None
+    command = [sys.executable, "-m", "loadstair", "recover", str(folder), match[2]]
+    recovered = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=60, check=False)
+    assert recovered.returncode == 0, recovered.stderr
+    check_books(folder)
+    (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
+    assert visit["steps"][1]["counters"]["started"] > second["counters"]["started"]  # of which the master never heard
+    assert not Path(match[2]).exists()
+
+
+def check_books(folder: Path) -> None:
+    (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
     rows = pq.read_table(folder / "samples").to_pandas()
     assert rows.request_id.is_unique
     for step in visit["steps"]:
@@ -174,5 +197,3 @@ def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_l
         own = rows[rows.step == step["step"]]
         assert len(own) == books["started"] - books["lost"]
         assert own["index"].is_unique
-    own = rows[rows.step == again["step"]]
-    assert sorted(own["index"]) == list(range(len(own)))
