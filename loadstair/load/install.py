@@ -31,7 +31,7 @@ def install(environment: Environment) -> None:
     token = os.environ.get(TOKEN_VARIABLE)
     if not path or not token:
         raise LoadError(f"{CONFIG_VARIABLE if not path else TOKEN_VARIABLE} is not set")
-    _prepare_locust()
+    prepare_locust()
     config = read_config(Path(path))
     match environment.runner:
         case MasterRunner() as runner:
@@ -42,7 +42,7 @@ def install(environment: Environment) -> None:
             raise LoadError(f"{CONFIG_VARIABLE} is set, but this is neither a Locust master nor a worker")
 
 
-def _prepare_locust() -> None:
+def prepare_locust() -> None:
     spare_the_parser()
     # Without a master nobody watches the load: 60 s of it, Locust's default, is too much.
     runners.MASTER_HEARTBEAT_TIMEOUT = MASTER_SILENT_S_MAX
@@ -69,7 +69,7 @@ def _install_controller(config: LoadConfig, environment: Environment, runner: Ma
 def _install_remote(environment: Environment, runner: WorkerRunner) -> None:
     from loadstair.load.remote import introduce, tell_in, unfit
 
-    _prepare_locust()
+    prepare_locust()
     config = introduce(environment, runner)
     try:
         _install_worker(config, environment, runner)
