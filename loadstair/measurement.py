@@ -337,7 +337,7 @@ class VisitLog:
         failed = f", {outcomes.total() - ok} not ok" if outcomes.total() > ok else ""
         which = f"step {record.step + 1}/{len(steps)}" if record.role is StepRole.PLANNED else str(record.role)
         if record.test is not None:
-            which = record.test
+            which = record.test if record.role is StepRole.PLANNED else f"{record.test}, {record.role}"
         repeat = f", repeat {self._visit.repeat + 1}/{repeats}" if repeats > 1 else ""
         return f"{self._visit.topology.name}: {record.load:g} {self._unit}: {ok} requests ok{failed} ({which}{repeat})"
 

@@ -34,6 +34,10 @@ class Remaining:
     def steps_done(self) -> frozenset[int]:
         return frozenset(step.step for visit in self.earlier for step in visit.steps)
 
+    @property
+    def steps_that_lost_a_worker(self) -> frozenset[int]:
+        return frozenset(step.step for visit in self.earlier for step in visit.steps if step.workers_lost)
+
 
 def remaining(plan: Plan, record: RunRecord) -> tuple[Remaining, ...]:
     """In the plan's order; all of it for a new run.
@@ -60,8 +64,17 @@ def _is_kept(plan: Plan, visit: VisitRecord) -> bool:
 
 def bursts_left(matrix: Matrix, one: Remaining) -> tuple[Burst, ...]:
     """With the warm-up once more: engines that were started anew are cold. None where no other is left."""
-    left = [burst for burst in bursts(matrix) if burst.step not in one.steps_done or burst.kind is BurstKind.WARMUP]
+    left = [found for burst in bursts(matrix) if (found := _burst_left(burst, one)) is not None]
     return tuple(left) if any(burst.kind is not BurstKind.WARMUP for burst in left) else ()
+
+
+def _burst_left(burst: Burst, one: Remaining) -> Burst | None:
+    """One that lost a worker is left to be taken once more, unless it was."""
+    if burst.kind is BurstKind.WARMUP or burst.step not in one.steps_done:
+        return burst
+    again = burst.once_more()
+    lost = burst.step in one.steps_that_lost_a_worker
+    return again if lost and again.step not in one.steps_done else None
 
 
 def extras_of(record: RunRecord, topology: str) -> list[StepOrder]:

@@ -71,6 +71,32 @@ def test_the_step_is_taken_again_by_those_that_are_left(
     assert [step["verdict"] for step in steps] == ["valid", "valid"]
 
 
+def test_a_matrixs_burst_is_taken_again_and_its_test_has_a_result(tmp_path: Path) -> None:
+    tests = [
+        {"id": "T1", "users": 4, "input_tokens": 50, "output_tokens": 300},
+        {"id": "T2", "users": 2, "input_tokens": 50, "output_tokens": 300},
+    ]
+    matrix = {"tests": tests, "runs": 1, "baseline_requests": 1, "warmup_requests": 1, "cooldown_s": 0}
+    load = {"steps": [2, 4]}  # the tests' users
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], matrix=matrix, load=load, workers=2)
+    with started("run", plan, "--out", tmp_path / "out") as process:
+        wait_for("warm-up and baseline", lambda: steps_on_disk(tmp_path / "out") >= 2)
+        killed(workers_of(process.mark)[-1])  # type: ignore[attr-defined]
+        ended = end_of(process)
+    assert ended.code == 0, ended.err
+    assert ended.left_running == []
+    folder = run_folder(tmp_path / "out")
+    (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
+    taken = [(step["test"], step["role"], len(step["workers_lost"])) for step in visit["steps"][2:]]
+    assert taken == [("T1", "planned", 1), ("T1", "repeated", 0), ("T2", "planned", 0)]
+    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["matrix"]["one"]["tests"]
+    assert [(test["id"], test["verdict"], test["status"]) for test in told] == [
+        ("T1", "valid", "success"),
+        ("T2", "valid", "success"),
+    ]
+    assert [reason["id"] for reason in told[0]["reasons"]] == ["workers.lost"]
+
+
 def spools(folder: Path) -> list[Path]:
     return list((folder / "log").glob("spool-*"))
 

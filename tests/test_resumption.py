@@ -104,6 +104,24 @@ def test_a_matrix_goes_on_after_its_last_finished_burst_with_the_warm_up_once_mo
     assert bursts_left(plan.matrix, one) == ()
 
 
+def test_a_burst_that_lost_a_worker_is_taken_once_more_unless_it_was() -> None:
+    plan = matrix_plan()
+    assert plan.matrix is not None
+    every = bursts(plan.matrix)
+    warm_ups = [burst for burst in every if burst.label == "warmup"]
+    name, lost = plan.topologies[0].name, every[3]
+    all_taken = visit(0, name, 0, tuple(range(len(every))))
+    steps = tuple(
+        replace(step, workers_lost=("worker-0",)) if step.step == lost.step else step for step in all_taken.steps
+    )
+    broke_off = replace(all_taken, steps=steps)
+    (one, *_) = remaining(plan, broken(broke_off))
+    assert list(bursts_left(plan.matrix, one)) == [*warm_ups, lost.once_more()]
+    again = replace(STEP, step=lost.once_more().step, workers_lost=("worker-1",))  # lost once more: it stays so
+    (one, *_) = remaining(plan, broken(replace(broke_off, steps=(*steps, again))))
+    assert bursts_left(plan.matrix, one) == ()
+
+
 def test_steps_that_the_first_repeat_added_are_known_to_the_later_ones() -> None:
     added = replace(STEP, step=3, load=6.0, role=StepRole.REFINED)
     first = replace(visit(0, "a", 0, (0, 1, 2)), finished=True)

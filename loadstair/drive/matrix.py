@@ -14,7 +14,7 @@ from loadstair.errors import LoadstairError, TopologyError
 from loadstair.plan.matrix import Burst
 from loadstair.plan.model import Load
 from loadstair.samples.clocks import offsets_of_rows
-from loadstair.samples.runrecord import ClockReading, Counters, StepRecord
+from loadstair.samples.runrecord import ClockReading, Counters, StepRecord, StepRole
 
 LOOK_S: Final = 0.05
 DYING_S: Final = 0.25
@@ -27,13 +27,17 @@ def run_tests(
 ) -> tuple[tuple[StepRecord, ...], bool]:
     """Runs the bursts in order; returns their records, with final counters, and whether all requests had ended.
 
-    On any exception the load is stopped first, what is under way recorded as killed, and all records handed over. If
-    the topology died, its burst becomes a step all the same: that it did is what the test has shown.
+    A burst in which a worker was lost is taken once more, by those that are left, as a step of its own: the requests
+    that the worker was to send are missing in the first. On any exception the load is stopped first, what is under way
+    recorded as killed, and all records handed over. If the topology died, its burst becomes a step all the same: that
+    it did is what the test has shown.
     """
     visit = _Visit(session, load, hooks)
     try:
         for burst in bursts:
-            visit.run(burst)
+            record = visit.run(burst)
+            if record.workers_lost and not burst.repeated:
+                visit.run(burst.once_more())
             visit.pause(burst)
         counters = session.flush() if visit.drained else session.stop()
         hooks.on_rest(session.take_records(), counters)
@@ -60,7 +64,7 @@ class _Visit:
     def drained(self) -> bool:
         return all(record.tail_complete for record in self.records)
 
-    def run(self, burst: Burst) -> None:
+    def run(self, burst: Burst) -> StepRecord:
         self._begun = (burst, now_ns())
         start_ns = self._session.begin_step(
             step=burst.step, load=burst.users, users=burst.users, growth_s=burst.growth_s, burst=burst
@@ -71,7 +75,7 @@ class _Visit:
             # A process that was killed closes its sockets before it is seen to have ended.
             self._wait(burst, burst.label, DYING_S, DYING_S)
         self._wait(burst, burst.label, None, 0.0)
-        self._hand_over(status, counters)
+        return self._hand_over(status, counters)
 
     def pause(self, burst: Burst) -> None:
         over = Deadline.after_s(burst.pause_s)
@@ -87,7 +91,9 @@ class _Visit:
             status = self._session.status()
             self._hand_over(status, self._session.stop(), complete=False)
 
-    def _hand_over(self, status: LoadStatus, counters: Mapping[int, Counters], *, complete: bool | None = None) -> None:
+    def _hand_over(
+        self, status: LoadStatus, counters: Mapping[int, Counters], *, complete: bool | None = None
+    ) -> StepRecord:
         assert self._begun is not None
         burst, start_ns = self._begun
         table = self._session.take_records()
@@ -104,6 +110,7 @@ class _Visit:
             workers=status.workers,
             workers_lost=status.workers_lost,
             counters=counters.get(burst.step, NO_COUNTERS),
+            role=StepRole.REPEATED if burst.repeated else StepRole.PLANNED,
             test=burst.label,
             clocks=clocks,
         )
@@ -111,6 +118,7 @@ class _Visit:
         self._begun = None
         self._hooks.on_step(record, table, counters)
         self._session.confirm_records()
+        return record
 
     def _until_ended(self, burst: Burst) -> tuple[LoadStatus, dict[int, Counters]]:
         """Until every request was sent and has ended; with the books of a flush that says so."""

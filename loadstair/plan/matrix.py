@@ -1,8 +1,9 @@
 """The order of a matrix visit: warm-up, baselines, then every test's runs, all bursts of a known number of requests."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 from loadstair.errors import Problem
 from loadstair.plan.model import Lengths, LoadShape, Matrix, MatrixTest, Plan
@@ -33,10 +34,22 @@ class Burst:
     growth_s: float = 0.0
     pause_s: float = 0.0
     """Idle time afterwards."""
+    step_again: int | None = None
+    """Its number where it is taken once more; None: it is that already."""
 
     @property
     def requests(self) -> int:
         return self.users * self.requests_per_user
+
+    @property
+    def repeated(self) -> bool:
+        return self.step_again is None
+
+    def once_more(self) -> Self:
+        """Raises ValueError where it is that already."""
+        if self.step_again is None:
+            raise ValueError(f"burst {self.step} was taken once more already")
+        return replace(self, step=self.step_again, step_again=None)
 
 
 def baseline_label(test: MatrixTest, matrix: Matrix) -> str:
@@ -50,7 +63,8 @@ def bursts(matrix: Matrix) -> tuple[Burst, ...]:
 
 
 def _numbered(matrix: Matrix) -> Iterator[Burst]:
-    for step, (test, kind, run, requests) in enumerate(_plan(matrix)):
+    order = tuple(_plan(matrix))
+    for step, (test, kind, run, requests) in enumerate(order):
         alone = kind is not BurstKind.TEST
         last_run = kind is BurstKind.TEST and run == matrix.runs - 1
         yield Burst(
@@ -64,6 +78,7 @@ def _numbered(matrix: Matrix) -> Iterator[Burst]:
             output_tokens=test.output_tokens,
             growth_s=0.0 if alone else matrix.growth_s,
             pause_s=matrix.cooldown_s if last_run and test is not matrix.tests[-1] else 0.0,
+            step_again=len(order) + step,
         )
 
 

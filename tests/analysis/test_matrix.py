@@ -11,7 +11,8 @@ from loadstair.analysis.summary import summary_json
 from loadstair.plan.matrix import Burst
 from loadstair.plan.summary_shape import MATRIX, Entries, Leaf, Named, Shape
 from loadstair.samples.record import Outcome, RequestSample
-from loadstair.samples.runrecord import Ending
+from loadstair.samples.runrecord import Ending, StepRole
+from loadstair.units import NS_PER_S
 from tests.analysis.matrix_runs import TESTS, matrix_plan, matrix_run
 from tests.analysis.synthetic import SyntheticRun, failed
 
@@ -183,6 +184,43 @@ def test_an_invalid_burst_is_left_out_and_said() -> None:
     assert (test["verdict"], test["status"], test["e2e_ms"]["n"]) == ("valid", "success", 8)
     assert test["e2e_ms"]["value"] == pytest.approx(180)
     assert "1 of 3 bursts are invalid and left out" in test["notes"]
+
+
+def test_a_burst_that_lost_a_worker_is_left_out_and_its_repeat_counts() -> None:
+    run = matrix_run()
+    (visit,) = run.run.visits
+    lost = next(step for step in visit.steps if step.test == "T3")
+    again = replace(lost, step=len(visit.steps) + lost.step, role=StepRole.REPEATED)
+    later_ns = visit.steps[-1].hold_end_ns + NS_PER_S - lost.start_ns
+    times = ("start_ns", "hold_start_ns", "hold_end_ns", "tail_end_ns")
+    again = replace(again, **{name: getattr(again, name) + later_ns for name in times})
+    steps = tuple(replace(step, workers_lost=("worker1",)) if step is lost else step for step in visit.steps)
+    rows = tuple(moved(row, later_ns, again.step) for row in run.rows if row.step == lost.step)
+    slow = tuple(moved(row, 0, lost.step, slower_ns=NS_PER_S) if row.step == lost.step else row for row in run.rows)
+    record = replace(run.run, visits=(replace(visit, steps=(*steps, again)),))
+    test = named(told(replace(run, run=record, rows=(*slow, *rows)).recounted()), "T3")
+    assert (test["verdict"], test["status"], test["e2e_ms"]["n"]) == ("valid", "success", 12)  # 3 runs of 4 users
+    assert test["e2e_ms"]["value"] == pytest.approx(180)
+    assert "1 of 4 bursts are invalid and left out" in test["notes"]
+    assert [reason["id"] for reason in test["reasons"]] == ["workers.lost"]
+
+
+def moved(row: RequestSample, by_ns: int, step: int, *, slower_ns: int = 0) -> RequestSample:
+    """The request of another step, so much later, and with an answer that took so much longer."""
+    late = by_ns + slower_ns
+    arrivals = [at + late for at in row.arrivals]
+    return replace(
+        row,
+        request_id=f"{row.request_id}-{step}",
+        step=step,
+        dispatch_ns=row.dispatch_ns + by_ns,
+        sent_ns=row.sent_ns + by_ns,
+        headers_ns=arrivals[0] - 1000,
+        first_token_ns=arrivals[0],
+        last_token_ns=arrivals[-1],
+        end_ns=row.end_ns + late,
+        arrivals=arrivals,
+    )
 
 
 def test_a_run_without_a_valid_burst_has_no_valid_topology() -> None:

@@ -1,16 +1,21 @@
 """The bursts of a matrix, sent by real Locust workers to a scripted server."""
 
 import itertools
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loadstair.drive.matrix import run_tests
 from loadstair.drive.session import LoadSession
+from loadstair.drive.staircase import Now
 from loadstair.errors import TopologyError
 from loadstair.plan.matrix import bursts
 from loadstair.plan.model import Lengths, Load, Matrix, MatrixTest
-from loadstair.samples.runrecord import StepRecord
+from loadstair.samples.runrecord import StepRecord, StepRole
 from tests.drive.test_session import Notes, visit_load
 
 LOAD = Load(steps=(1.0, 3.0), request_timeout_s=20.0)
@@ -103,3 +108,56 @@ def test_the_burst_in_which_the_topology_died_is_kept(scripted_server: str, tmp_
     assert (record.test, record.tail_complete) == ("T1", False)
     assert (record.counters.started, record.counters.killed) == (3, 3)
     assert [row["outcome"] for row in notes.rows()] == ["killed"] * 3
+
+
+LONG_TESTS = tuple(
+    MatrixTest(id=id_, users=4, input_tokens=Lengths(mean=10), output_tokens=Lengths(mean=150)) for id_ in ("T1", "T2")
+)
+LONG = Matrix(tests=LONG_TESTS, runs=1, baseline_requests=1, warmup_requests=1, cooldown_s=0)
+
+
+def losing(session: LoadSession, *steps: int) -> Callable[[Now], None]:
+    """As a hook on progress: in each of these steps one more worker is killed."""
+    workers = iter([f"locust-worker-{number}" for number in range(len(steps))])
+    begun: set[int] = set()
+
+    def kill(now: Now) -> None:
+        if now.step in steps and now.step not in begun:
+            begun.add(now.step)
+            os.kill(session.pids[next(workers)], signal.SIGKILL)
+
+    return kill
+
+
+@pytest.mark.slow
+def test_a_burst_in_which_a_worker_was_lost_is_taken_once_more_by_those_that_are_left(
+    scripted_server: str, tmp_path: Path
+) -> None:
+    notes = Notes()
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        hooks = replace(notes.hooks, on_progress=losing(session, 2))
+        records, drained = run_tests(session, bursts(LONG), LOAD, hooks)
+    assert drained
+    told = [
+        (record.step, record.test, record.role, len(record.workers), len(record.workers_lost)) for record in records
+    ]
+    assert told == [
+        (0, "warmup", StepRole.PLANNED, 2, 0),
+        (1, "baseline/T1", StepRole.PLANNED, 2, 0),
+        (2, "T1", StepRole.PLANNED, 2, 1),
+        (6, "T1", StepRole.REPEATED, 1, 0),  # the visit has four bursts, 0 to 3
+        (3, "T2", StepRole.PLANNED, 1, 0),
+    ]
+    lost, again = records[2].counters, records[3].counters
+    assert (lost.ok, lost.started) == (2, 2 + lost.lost)  # of the four; the killed worker may not have told of its own
+    assert (again.started, again.ok, again.lost) == (4, 4, 0)
+    assert sum(row["step"] == 6 for row in notes.rows()) == 4
+
+
+@pytest.mark.slow
+def test_a_burst_that_loses_a_worker_again_is_not_taken_a_third_time(scripted_server: str, tmp_path: Path) -> None:
+    notes = Notes()
+    with LoadSession(visit_load(scripted_server), workers=3, log_dir=tmp_path) as session:
+        hooks = replace(notes.hooks, on_progress=losing(session, 2, 6))
+        records, _ = run_tests(session, bursts(LONG), LOAD, hooks)
+    assert [(record.step, len(record.workers_lost)) for record in records[2:]] == [(2, 1), (6, 1), (3, 0)]
