@@ -169,7 +169,13 @@ def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> No
         ) as load,
         Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
     ):
-        log = VisitLog(run, one, sampler, server_before=server_counters(topology.endpoint))
+        log = VisitLog(
+            run,
+            one,
+            sampler,
+            server_before=server_counters(topology.endpoint),
+            workers_wanted=load.workers_wanted,
+        )
         hooks = Hooks(
             tick=topology.check,
             on_step=log.step,
@@ -218,12 +224,21 @@ def _workers(plan: Plan, topology: RunningTopology) -> int | RemoteWorkers:
 class VisitLog:
     """Writes what one visit yields, as it comes: samples, telemetry, the run record, a line of progress."""
 
-    def __init__(self, run: Measuring, one: Remaining, sampler: Sampler, server_before: ServerCounters | None) -> None:
+    def __init__(
+        self,
+        run: Measuring,
+        one: Remaining,
+        sampler: Sampler,
+        *,
+        server_before: ServerCounters | None,
+        workers_wanted: int,
+    ) -> None:
         self._run = run
         self._visit = one.visit
         self._steps_before = one.steps_done
         self._sampler = sampler
         self._server_before = server_before
+        self._workers_wanted = workers_wanted
         self._unit = load_unit(run.plan.load.mode)
         self._steps: list[StepRecord] = []
         self._parts = 0
@@ -324,6 +339,7 @@ class VisitLog:
                 drained=drained,
                 stopped=self._steering.stopped,
                 finished=finished,
+                workers_wanted=self._workers_wanted,
             )
         )
 

@@ -51,6 +51,7 @@ def test_the_step_is_taken_again_by_those_that_are_left(
     assert ended.left_running == []
     folder = run_folder(tmp_path / "out")
     (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
+    assert visit["workers_wanted"] == 2
     first, second, again = visit["steps"]
     assert (first["workers"], first["workers_lost"]) == (["worker-0", "worker-1"], [])
     assert len(second["workers_lost"]) == 1

@@ -132,6 +132,11 @@ class LoadSession:
         return {name: child.pid for name, child in self._children.items()}
 
     @property
+    def workers_wanted(self) -> int:
+        """So many are waited for; one may be lost before the first step."""
+        return self._worker_count
+
+    @property
     def controller_url(self) -> str:
         """Ends in a slash; only good for who has the token."""
         return self._url

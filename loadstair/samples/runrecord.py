@@ -117,6 +117,8 @@ class VisitRecord:
     broke_off: Ending | None = None
     """How the run ended in this visit, where it was resumed later."""
     broke_off_message: str | None = None
+    workers_wanted: int | None = None
+    """As many were waited for; the first step says who began it. None in runs of older versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

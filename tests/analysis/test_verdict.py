@@ -301,6 +301,13 @@ def test_a_worker_that_is_lost_late_leaves_the_earlier_steps_valid() -> None:
     assert [finding.id for finding in last.reasons] == ["workers.lost"]
 
 
+def test_a_visit_that_began_without_some_of_its_workers_only_warns() -> None:
+    for wanted, told in ((None, []), (2, []), (3, ["workers.missing"])):
+        run = RUN.with_visits(lambda visit, wanted=wanted: replace(visit, workers_wanted=wanted))  # type: ignore[misc]
+        assert (reasons(run), warnings(run)) == ([], told)
+    assert last_step(run).warnings[0].message.startswith("the visit began with 2 of 3 workers: ")
+
+
 def test_other_workers_than_in_the_first_step_only_warn() -> None:
     run = at_last_step(RUN, workers=("worker0", "worker1", "worker2"))
     assert (reasons(run), warnings(run)) == ([], ["workers.changed"])

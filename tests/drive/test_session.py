@@ -435,6 +435,19 @@ def test_from_the_next_step_on_the_workers_that_are_left_carry_the_whole_load(
     assert sorted(row["index"] for row in rows if row["step"] == 1) == list(range(books[1].started))
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_before_the_first_step_is_not_among_those_that_began_it(
+    scripted_server: str, tmp_path: Path
+) -> None:
+    notes = Notes()
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        os.kill(session.pids["locust-worker-1"], signal.SIGKILL)
+        wait_until(lambda: len(session.status().workers) == 1)
+        records, _ = climb(session, in_order(LOAD.steps), LOAD, notes.hooks)
+        assert session.workers_wanted == 2
+    assert [(len(record.workers), record.workers_lost) for record in records] == [(1, ()), (1, ())]
+
+
 @pytest.fixture(scope="module")
 def idle(scripted_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadSession, Path]]:
     """A session that is given no load, and its log folder."""

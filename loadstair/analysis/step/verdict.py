@@ -36,6 +36,7 @@ TOKEN_COUNT_TOLERANCE = 0.005
 REQUESTS_FAILED = "requests.failed"
 WORKERS_LOST = "workers.lost"
 WORKERS_CHANGED = "workers.changed"
+WORKERS_MISSING = "workers.missing"
 TOKENS_OFF = "tokens.off"
 TAIL_INCOMPLETE = "tail.incomplete"
 FEW_SAMPLES = "samples.few"
@@ -144,7 +145,14 @@ def _workers(step: VisitStep) -> Iterator[Finding]:
             f"lost by the end of the step: {', '.join(step.record.workers_lost)}; the load was not what the step says",
         )
 
-    first = step.visit.steps[0]
+    first, wanted = step.visit.steps[0], step.visit.workers_wanted
+    if wanted is not None and len(first.workers) < wanted:
+        # Those left send all of the load; where that is too much for them, the generator's own verdicts say so.
+        yield Finding.warning(
+            WORKERS_MISSING,
+            f"the visit began with {len(first.workers)} of {wanted} workers: the others were lost before its first "
+            "step, and these had to carry all; see log/",
+        )
     if not step.record.workers_lost and set(step.record.workers) != set(first.workers):
         yield Finding.warning(
             WORKERS_CHANGED,
