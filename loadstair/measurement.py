@@ -36,6 +36,7 @@ from loadstair.steering import Steering
 from loadstair.telemetry.counters import server_counters, settled_counters
 from loadstair.telemetry.sampler import Gap, Sampler
 from loadstair.telemetry.sources import sources_for
+from loadstair.telemetry.workers_elsewhere import AskWorkers
 from loadstair.topology.bring_up import bring_up
 from loadstair.topology.external import waiting_s
 from loadstair.topology.running import RunningTopology
@@ -167,7 +168,9 @@ def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> No
             log_dir=run.log_dir,
             tell=run.progress.say,
         ) as load,
-        Sampler(sources_for(topology.endpoint, visit.topology.name, load.pids)) as sampler,
+        Sampler(
+            sources_for(topology.endpoint, visit.topology.name, load.pids, _ask_workers(run.plan, load))
+        ) as sampler,
     ):
         log = VisitLog(
             run,
@@ -219,6 +222,11 @@ def _workers(plan: Plan, topology: RunningTopology) -> int | RemoteWorkers:
         return plan.workers
     local_engines = sum(replica.pid is not None for replica in topology.endpoint.replicas)
     return worker_count(plan.workers, cores=usable_cores(), local_engines=local_engines)
+
+
+def _ask_workers(plan: Plan, load: LoadSession) -> AskWorkers | None:
+    """Workers of this machine are watched from outside."""
+    return load.processes if isinstance(plan.workers, RemoteWorkers) else None
 
 
 class VisitLog:

@@ -31,6 +31,7 @@ from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
 from loadstair.plan.model import Load, RemoteWorkers, Workload
 from loadstair.samples.look import HoldLatencies
+from loadstair.samples.process import WorkerProcess
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import ClockReading, Counters
 from loadstair.topology.endpoint import Endpoint
@@ -38,6 +39,7 @@ from loadstair.topology.ports import free_ports, is_taken
 
 CALL_S: Final = 15.0
 READY_CALL_S: Final = 2.0
+PROCESSES_S: Final = 5.0
 STEP_S: Final = 60.0
 FLUSH_S: Final = 40.0
 STOP_S: Final = 60.0
@@ -192,6 +194,12 @@ class LoadSession:
     def clocks(self) -> tuple[ClockReading, ...]:
         """Of remote workers, at the beginning of the step and at every flush since; empty without such workers."""
         return tuple(self._clocks)
+
+    def processes(self) -> tuple[WorkerProcess, ...]:
+        """What each worker's process has used so far, as it tells of itself; empty before the first step. May be called
+        by another thread than the one that drives."""
+        answer = self._call("processes", None, timeout_s=PROCESSES_S)
+        return tuple(WorkerProcess(**process) for process in answer["processes"])
 
     def take_records(self) -> pa.Table:
         """The records that the last `flush` or `stop` counted, without those taken before."""

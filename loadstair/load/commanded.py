@@ -16,6 +16,7 @@ from loadstair.load.dispatcher import Dispatcher
 from loadstair.load.gate import Gate
 from loadstair.load.latencies import Packed
 from loadstair.load.messages import ANSWER, BATCH, COMMAND, FLUSH_S, LENGTHS, READY, Command
+from loadstair.load.own_process import own_process
 from loadstair.load.spool import Spool
 from loadstair.load.tag import Tag
 from loadstair.load.worker import WorkerLoad
@@ -69,6 +70,8 @@ class CommandedLoad:
                 return self._status()
             case Command.CLOCK:
                 return {"sent_ns": data["sent_ns"], "there_ns": now_ns()}
+            case Command.PROCESS:
+                return {"process": own_process()}
             case Command.STEP:
                 return self._begin_step(data)
             case Command.PHASE:

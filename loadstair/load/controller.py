@@ -65,6 +65,7 @@ class Controller:
         blueprint.get("/lease")(self._lease)
         blueprint.get("/muster")(self._muster)
         blueprint.get("/status")(self._status)
+        blueprint.get("/processes")(self._processes)
         blueprint.post("/clocks")(self._clocks)
         blueprint.post("/step")(self._step)
         blueprint.post("/phase")(self._phase)
@@ -121,6 +122,11 @@ class Controller:
             ttft_ns_sum=_total(answers, "ttft_ns_sum"),
             latencies=self._crew.latencies(self._current_step),
         )
+
+    def _processes(self) -> Response:
+        answers, ranks = self._command(Command.PROCESS), self._crew.alive()
+        told = [(ranks[client_id], answer["process"]) for client_id, answer in answers.items() if client_id in ranks]
+        return jsonify(processes=[{"worker": worker_name(rank), **process} for rank, process in told])
 
     def _clocks(self) -> Response:
         with self._lock:

@@ -32,6 +32,8 @@ class Command(StrEnum):
     STATUS = "status"
     CLOCK = "clock"
     """What time it is there; the answer brings `sent_ns` back."""
+    PROCESS = "process"
+    """What it has used so far; the answer has `process` (`loadstair.load.own_process`)."""
     STEP = "step"
     """name (of this worker), rank (among the step's workers), workers, step, load, active (users of this worker that
     run), growth_s, phase; of a burst also requests_per_user, input_tokens and output_tokens (as the plan's lengths), of

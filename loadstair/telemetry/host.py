@@ -56,13 +56,14 @@ class ProcessCpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessMemory:
-    """process.memory_bytes: resident, of one process and all its descendants.
+    """Resident, of one process and all its descendants.
 
     Pages that they share count once for each, so the sum is more than they occupy; its growth is what a leak shows in.
     """
 
     name: str
     pid: int
+    series: str
     kind: str = "process memory"
 
     def read(self) -> list[Reading]:
@@ -74,7 +75,7 @@ class ProcessMemory:
                 continue
             except psutil.Error as error:
                 raise SourceError(f"process {process.pid}: {error}") from error
-        return [Reading(series="process.memory_bytes", value=float(resident))]
+        return [Reading(series=self.series, value=float(resident))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from loadstair.clock import monotonic_ns, now_ns
-from loadstair.telemetry.source import Row, Source, SourceError
+from loadstair.telemetry.source import Reading, Row, Source, SourceError
 from loadstair.units import NS_PER_S, ns_from_s
 
 JOIN_TIMEOUT_S = 5.0
@@ -112,11 +112,14 @@ class _Reader(threading.Thread):
             self._miss(1, f"{type(error).__name__}: {error}")
             return
         time_ns = now_ns()
-        rows = [Row(time_ns, self._source.name, reading.series, reading.labels, reading.value) for reading in readings]
+        rows = [Row(time_ns, self._name_of(one), one.series, one.labels, one.value) for one in readings]
         with self._lock:
             self._ticks += 1
             if not self._stopping.is_set():
                 self._rows += rows
+
+    def _name_of(self, reading: Reading) -> str:
+        return f"{self._source.name}/{reading.part}" if reading.part else self._source.name
 
     def _miss(self, ticks: int, error: str) -> None:
         with self._lock:

@@ -21,6 +21,8 @@ class Reading:
     series: str
     value: float
     labels: str = ""
+    part: str = ""
+    """Which one it is of, where a source tells of several: the row's `source` is then `<name>/<part>`."""
 
 
 class SourceError(Exception):
@@ -32,7 +34,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """As the column `source` has it: `tp2x2/engine0`, `tp2x2/balancer`, `generator/worker1`, `host` …"""
+        """As the column `source` has it: `tp2x2/engine0`, `tp2x2/balancer`, `generator/worker-1`, `host` …"""
 
     @property
     def kind(self) -> str:

@@ -118,6 +118,13 @@ def test_workers_on_two_hosts_share_every_visit_and_the_books_add_up(two_hosts: 
             assert all(abs(one["offset_ns"]) <= one["uncertainty_ns"] for one in clocks)
             assert {row["worker"] for row in mine} == {"worker-0", "worker-1"} == set(step["workers"])
     assert len({row["request_id"] for row in rows}) == len(rows)
+    told = pq.read_table(folder / "telemetry.parquet").to_pandas()
+    told = told[told.series == "generator.cpu_percent"]
+    assert set(told.source) == {"generator/master", "generator/worker-0", "generator/worker-1"}
+    assert (told.value >= 0).all()
+    summary = json.loads((folder / "summary.json").read_text())
+    for step in summary["topologies"]["one"]["steps"]:
+        assert step["telemetry"]["generator_cpu_percent"] > 0
     for host, log in zip(two_hosts, logs, strict=True):
         assert f"({host.address}, pid " in done.stdout  # said by the orchestrator
         said = log.read_text()

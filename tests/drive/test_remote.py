@@ -1,6 +1,7 @@
 """Workers that somebody else starts: who is let in, who is not, and what both ends say of it. All on this machine."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import loadstair
+from loadstair.clock import sleep_s
 from loadstair.drive.muster import Muster, check_address, wait_for_workers
 from loadstair.drive.remote import Master, master_of, worker_command, worker_env
 from loadstair.drive.session import LoadSession
@@ -19,6 +22,8 @@ from loadstair.drive.staircase import climb, in_order
 from loadstair.errors import LoadError, UsageError
 from loadstair.load.identity import differences, identity
 from loadstair.plan.model import RemoteWorkers
+from loadstair.telemetry.sampler import Sampler
+from loadstair.telemetry.workers_elsewhere import WorkersElsewhere
 from loadstair.topology.ports import free_ports
 from tests.drive.test_hosts import ENV, started
 from tests.drive.test_session import LOAD, Notes, visit_load, wait_until
@@ -122,6 +127,36 @@ def test_more_workers_than_expected_are_told_and_get_no_load(scripted_server: st
     assert [record.workers_lost for record in records] == [(), ()]
     assert "not needed: the visit has its 1 workers" in log.read_text()
     assert sum(line.startswith("worker here") for line in told) == 1
+
+
+@pytest.mark.slow
+def test_a_worker_tells_the_cpu_and_memory_that_its_process_uses(scripted_server: str, tmp_path: Path) -> None:
+    workers = remote()
+    told: list[str] = []
+    with (
+        started(worker(workers, "--processes", "1"), tmp_path / "worker.log"),
+        LoadSession(visit_load(scripted_server), workers=workers, log_dir=tmp_path, tell=told.append) as session,
+    ):
+        assert session.processes() == ()  # without a rank it has no name yet
+        session.begin_step(step=0, load=4.0, users=4, growth_s=0.0)
+        (said,) = (found for line in told if (found := re.search(r"pid (\d+)", line)))
+        seen = psutil.Process(int(said[1]))
+        with Sampler([WorkersElsewhere(session.processes)], interval_s=0.2) as sampler:
+            before = seen.cpu_times()
+            (process,) = session.processes()
+            after = seen.cpu_times()
+            sleep_s(1.5)
+            rows = sampler.take_rows()
+        session.stop()
+    assert process.worker == "worker-0"
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")  # psutil counts user and system time in whole ones
+    assert sum(before[:2]) - 2 * tick_s <= process.cpu_s <= sum(after[:2]) + 2 * tick_s
+    assert process.memory_bytes is not None
+    assert process.memory_bytes > 20_000_000  # Python with Locust alone is more
+    assert {(row.source, row.series) for row in rows} == {
+        ("generator/worker-0", "generator.cpu_percent"),
+        ("generator/worker-0", "generator.memory_bytes"),
+    }
 
 
 @pytest.mark.slow

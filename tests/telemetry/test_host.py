@@ -66,7 +66,7 @@ def test_a_process_that_is_gone_is_an_error_of_the_source() -> None:
 
 
 def test_the_memory_of_a_process_is_what_it_holds_with_its_children() -> None:
-    source = ProcessMemory(name="a/engine0", pid=os.getpid())
+    source = ProcessMemory(name="a/engine0", pid=os.getpid(), series="process.memory_bytes")
     (alone,) = source.read()
     script = "held = bytearray(50_000_000)\nprint(flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
@@ -77,7 +77,7 @@ def test_the_memory_of_a_process_is_what_it_holds_with_its_children() -> None:
     assert alone.series == "process.memory_bytes"
     assert together.value - alone.value >= 50_000_000
     with pytest.raises(SourceError, match=str(child.pid)):
-        ProcessMemory(name="a/engine0", pid=child.pid).read()
+        ProcessMemory(name="a/engine0", pid=child.pid, series="process.memory_bytes").read()
 
 
 def test_the_host_has_some_memory_left() -> None:

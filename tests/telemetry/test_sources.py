@@ -33,6 +33,7 @@ def test_every_part_of_a_topology_has_its_sources() -> None:
     sources = sources_for(endpoint, "tp2x2", {"worker1": os.getpid()})
     assert sorted((source.name, source.kind) for source in sources) == [
         ("generator/worker1", "process"),
+        ("generator/worker1", "process memory"),
         ("host", "host"),
         ("host", "host memory"),
         ("tp2x2/balancer", "process"),
@@ -45,6 +46,14 @@ def test_every_part_of_a_topology_has_its_sources() -> None:
 
 def test_what_is_not_known_of_a_topology_is_no_source() -> None:
     assert [source.name for source in sources_for(endpoint_of(None), "there", {})] == ["host"]
+
+
+def test_workers_on_other_hosts_are_asked() -> None:
+    sources = sources_for(endpoint_of(None), "there", {}, ask_workers=lambda: ())
+    assert [(source.name, source.kind) for source in sources] == [
+        ("host", "host"),
+        ("generator", "workers on other hosts"),
+    ]
 
 
 def test_server_counters_are_summed_over_the_replicas() -> None:
