@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from loadstair.load.config import CONFIG_VARIABLE
+from loadstair.locust_process import CONFIG_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loadstair"
 
-ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "inflate", "plain", "tls", "xdg"}
+ROOT_MODULES = {"errors", "units", "clock", "child", "fetch", "inflate", "locust_process", "plain", "tls", "xdg"}
 
 MAY_IMPORT = {
     "plan": {"serving"},

@@ -14,6 +14,15 @@ from loadstair.clock import sleep_s
 from loadstair.drive.environment import locust_env
 from loadstair.drive.locustfile import locustfile
 from loadstair.errors import LoadError, NoMaster, NotNeeded, UsageError
+from loadstair.locust_process import (
+    CONFIG_VARIABLE,
+    IN_MARK,
+    REMOTE_VARIABLE,
+    SAID,
+    SPOOL_VARIABLE,
+    SPOOLED_MARK,
+    TOKEN_VARIABLE,
+)
 from loadstair.topology.ports import someone_listens
 from loadstair.xdg import base_folder
 
@@ -22,11 +31,6 @@ PORT_DEFAULT: Final = 5557
 LOOK_S: Final = 0.5
 ABSENT_LOOKS_MAX: Final = 10
 """Workers that nobody let in are ended when there has been no master for so long: it was one that was just ending."""
-IN_MARK: Final = "loadstair: let in: "
-"""As `loadstair.load.remote` writes it."""
-SPOOLED_MARK: Final = "loadstair: not handed over: "
-"""As `loadstair.load.commanded` writes it."""
-SAID: Final = "loadstair: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +62,9 @@ def worker_command(master: Master) -> list[str]:
 def worker_env(env: Mapping[str, str]) -> dict[str, str]:
     """Without what is for workers of an orchestrator on the same machine."""
     cleaned = locust_env(env)
-    for name in ("LOADSTAIR_LOAD_CONFIG", "LOADSTAIR_TOKEN"):
+    for name in (CONFIG_VARIABLE, TOKEN_VARIABLE):
         cleaned.pop(name, None)
-    return cleaned | {"LOADSTAIR_REMOTE_WORKER": "1", "LOADSTAIR_SPOOL_DIR": str(spool_folder(env))}
+    return cleaned | {REMOTE_VARIABLE: "1", SPOOL_VARIABLE: str(spool_folder(env))}
 
 
 def spool_folder(env: Mapping[str, str]) -> Path:

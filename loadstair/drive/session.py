@@ -26,6 +26,7 @@ from loadstair.drive.locustfile import locustfile
 from loadstair.drive.muster import Muster, check_address, wait_for_workers
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
+from loadstair.locust_process import CONFIG_VARIABLE, SPOOL_VARIABLE, TOKEN_VARIABLE
 from loadstair.plain import one_line
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
@@ -311,9 +312,9 @@ class LoadSession:
         key = self._visit_load.endpoint.api_key_env
         own = {name: value for name, value in self._env.items() if name == key or not name.startswith("OPENAI_")}
         env = locust_env(own, kept=key)
-        env["LOADSTAIR_LOAD_CONFIG"] = str(config_path.resolve())
-        env["LOADSTAIR_TOKEN"] = self._token
-        env["LOADSTAIR_SPOOL_DIR"] = str(self._log_dir.resolve())
+        env[CONFIG_VARIABLE] = str(config_path.resolve())
+        env[TOKEN_VARIABLE] = self._token
+        env[SPOOL_VARIABLE] = str(self._log_dir.resolve())
         return env
 
     def _config(self) -> dict[str, Any]:

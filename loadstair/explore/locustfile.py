@@ -12,6 +12,7 @@ from loadstair.explore.events import add_events
 from loadstair.explore.options import add_arguments
 from loadstair.load.install import driven
 from loadstair.load.install import install as install_driven
+from loadstair.locust_process import SAID
 
 
 def register(events: Events) -> None:
@@ -51,5 +52,5 @@ def _install(environment: Environment, **_: Any) -> None:
 
             end_workers()
         for line in str(error).splitlines():
-            sys.stderr.write(f"loadstair: {line}\n")
+            sys.stderr.write(f"{SAID}{line}\n")
         sys.exit(error.exit_code)

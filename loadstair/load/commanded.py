@@ -20,6 +20,7 @@ from loadstair.load.own_process import own_process
 from loadstair.load.spool import Spool
 from loadstair.load.tag import Tag
 from loadstair.load.worker import WorkerLoad
+from loadstair.locust_process import SPOOLED_MARK
 from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
 
@@ -29,8 +30,6 @@ SEND_TRIES: Final = 5
 SEND_RETRY_S: Final = 1.0
 QUIT_S: Final = 3.0
 """For the rest of the records, when the process is to end."""
-SPOOLED_MARK: Final = "loadstair: not handed over: "
-"""Begins the line with which a worker that ends tells of records that only its own disk has."""
 
 
 class CommandedLoad:

@@ -10,11 +10,6 @@ from loadstair.errors import LoadError
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import Workload
 
-CONFIG_VARIABLE = "LOADSTAIR_LOAD_CONFIG"
-TOKEN_VARIABLE = "LOADSTAIR_TOKEN"  # noqa: S105  the name of a variable
-REMOTE_VARIABLE = "LOADSTAIR_REMOTE_WORKER"
-"""Set where the master is on another host and sends the configuration."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:

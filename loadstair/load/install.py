@@ -11,8 +11,9 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadstair.errors import LoadError
-from loadstair.load.config import CONFIG_VARIABLE, REMOTE_VARIABLE, TOKEN_VARIABLE, LoadConfig, read_config
+from loadstair.load.config import LoadConfig, read_config
 from loadstair.load.user import ChatUser
+from loadstair.locust_process import CONFIG_VARIABLE, REMOTE_VARIABLE, TOKEN_VARIABLE
 
 MASTER_SILENT_S_MAX: Final = 6
 

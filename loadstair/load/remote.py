@@ -18,12 +18,11 @@ from loadstair.errors import LoadError, NoMaster, NotNeeded
 from loadstair.load.config import LoadConfig
 from loadstair.load.identity import identity
 from loadstair.load.messages import HELLO, UNFIT, WELCOME
+from loadstair.locust_process import IN_MARK
 
 HELLO_AGAIN_S: Final = 1.0
 ANSWER_S: Final = 20.0
 SENDING_S: Final = 0.5
-IN_MARK: Final = "loadstair: let in: "
-"""Begins the line that tells `loadstair worker` (drive/remote.py) that the process works for a visit."""
 
 
 def introduce(environment: Environment, runner: WorkerRunner) -> LoadConfig:

@@ -12,10 +12,10 @@ from typing import Final
 import msgpack
 
 from loadstair.load.config import LoadConfig
+from loadstair.locust_process import SPOOL_VARIABLE
 
 logger = logging.getLogger(__name__)
 
-SPOOL_VARIABLE: Final = "LOADSTAIR_SPOOL_DIR"
 NONCE_DIGITS: Final = 8
 
 
