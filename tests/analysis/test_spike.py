@@ -87,6 +87,21 @@ def test_a_planted_recovery_is_found_within_a_few_requests(recovery_s: float) ->
     assert "spike.one_surge" in ids(told.recovery_s.findings)
 
 
+@pytest.mark.parametrize("slo", [{"ttft_ms_p99": 500}, {"e2e_s_p90": 0.5}])
+def test_in_an_open_loop_a_request_that_was_held_back_is_as_late_as_its_user_has_waited(slo: dict[str, float]) -> None:
+    run = calm()
+
+    def due(row: RequestSample) -> RequestSample:
+        """As `load.max_in_flight` would have it: sent LATE_MS after it was due, and answered as fast as ever."""
+        held_back = since(run, row, 1) >= 2 and since(run, row, 2) < 6
+        return replace(row, due_ns=row.dispatch_ns - (LATE_MS * NS_PER_MS if held_back else 0))
+
+    told = spiked(run.with_rows(due), **slo)
+    assert told.lost_s.value == pytest.approx(2, abs=0.1)
+    assert told.recovery_s.value == pytest.approx(6, abs=0.3)
+    assert told.ttft_ms_p90_peak.value == pytest.approx(113, rel=0.1)  # from the send: 100 × (1 + 1.28 × 10 % of noise)
+
+
 def test_a_loss_is_found_when_it_began_and_how_bad_it_was() -> None:
     told = spiked(overloaded(calm(), lost_s=5))
     assert told.lost_s.value == pytest.approx(5, abs=0.1)

@@ -63,14 +63,15 @@ def window_requests(slo: Slo) -> int:
 
 def limits_of(slo: Slo, samples: Samples) -> tuple[Limit, ...]:
     """`samples` in the order of dispatch, without killed ones. Failed requests have no latency; they count against
-    `error_rate_max`, and against 1 % where the SLO has none."""
+    `error_rate_max`, and against 1 % where the SLO has none. In an open loop TTFT and e2e count from when a request was
+    due, as a step's SLO does."""
     requests = samples.requests
     ok = (requests["outcome"] == Outcome.OK).to_numpy(dtype=bool)
     size = window_requests(slo)
     values = {
-        "ttft_ms": latency.ttft_ms(requests),
+        "ttft_ms": latency.ttft_waited_ms(requests),
         "tpot_ms": latency.tpot_ms(requests),
-        "e2e_s": latency.e2e_ms(requests) / MS_PER_S,
+        "e2e_s": latency.e2e_waited_ms(requests) / MS_PER_S,
     }
     limits = []
     for percentile, quantile in QUANTILES.items():

@@ -60,6 +60,21 @@ def e2e_due_ms(requests: pd.DataFrame) -> FloatArray:
     return difference_ms(requests, "last_token_ns", "due_ns")
 
 
+def ttft_waited_ms(requests: pd.DataFrame) -> FloatArray:
+    """What a user has waited for the first token: in an open loop since the request was due, however late it was sent,
+    in a closed one since it was sent. An SLO is held against this."""
+    return _since_due_or_sent(ttft_due_ms(requests), ttft_ms(requests))
+
+
+def e2e_waited_ms(requests: pd.DataFrame) -> FloatArray:
+    """As `ttft_waited_ms`, for the last token."""
+    return _since_due_or_sent(e2e_due_ms(requests), e2e_ms(requests))
+
+
+def _since_due_or_sent(since_due: FloatArray, since_sent: FloatArray) -> FloatArray:
+    return np.where(np.isnan(since_due), since_sent, since_due)
+
+
 def tpot_ms(requests: pd.DataFrame) -> FloatArray:
     """(last token - first token) / (output tokens - 1); NaN below two tokens, or where the server did not count."""
     tokens = requests["output_tokens"].to_numpy(dtype=np.float64, na_value=np.nan)

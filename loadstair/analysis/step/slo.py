@@ -7,15 +7,7 @@ import numpy as np
 import pandas as pd
 
 from loadstair.analysis.statistics.bootstrap import Blocked, enough_for
-from loadstair.analysis.step.latency import (
-    BoolArray,
-    FloatArray,
-    e2e_due_ms,
-    e2e_ms,
-    tpot_ms,
-    ttft_due_ms,
-    ttft_ms,
-)
+from loadstair.analysis.step.latency import BoolArray, e2e_waited_ms, tpot_ms, ttft_waited_ms
 from loadstair.plan.model import Slo
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -51,18 +43,13 @@ def within_limits(requests: pd.DataFrame, limits: RequestLimits) -> BoolArray:
     """Shape [n]. A request without a first token fails a TTFT limit; one with a single token has no TPOT to fail."""
     good = np.ones(len(requests), dtype=bool)
     if limits.ttft_ms is not None:
-        good &= _waited_ms(ttft_ms(requests), ttft_due_ms(requests)) <= limits.ttft_ms
+        good &= ttft_waited_ms(requests) <= limits.ttft_ms
     if limits.tpot_ms is not None:
         tpot = tpot_ms(requests)
         good &= np.isnan(tpot) | (tpot <= limits.tpot_ms)
     if limits.e2e_ms is not None:
-        good &= _waited_ms(e2e_ms(requests), e2e_due_ms(requests)) <= limits.e2e_ms
+        good &= e2e_waited_ms(requests) <= limits.e2e_ms
     return good
-
-
-def _waited_ms(since_sent: FloatArray, since_due: FloatArray) -> FloatArray:
-    """In an open loop a user has waited since the request was due, however late it was sent."""
-    return np.where(np.isnan(since_due), since_sent, since_due)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
