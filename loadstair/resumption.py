@@ -127,8 +127,8 @@ def refuse_another_plan(folder: Path, measured: Plan, given: Plan, source: Path)
 
 
 def refuse_another_topology(folder: Path, name: str, measured: dict[str, Any], seen: dict[str, Any]) -> None:
-    """Raises UsageError. Fingerprints; what one does not tell cannot be compared."""
-    apart = differences(measured, json.loads(json.dumps(seen)))
+    """Raises UsageError. Fingerprints, from the file or as seen now; what one does not tell cannot be compared."""
+    apart = differences(_as_json(measured), _as_json(seen))
     if apart:
         raise UsageError(
             f"topology {name}: not what {folder} was measured with: {_shown(apart)}; resume with the same, or begin a "
@@ -159,6 +159,11 @@ def changed_lines(record: RunRecord, now: RunRecord) -> list[str]:
 
 def _circumstances(record: RunRecord) -> dict[str, Any]:
     return {"loadstair": record.loadstair_version, "versions": record.versions, "host": record.host}
+
+
+def _as_json(value: dict[str, Any]) -> Any:
+    """With lists for tuples."""
+    return json.loads(json.dumps(value))
 
 
 def differences(before: Any, now: Any) -> list[str]:

@@ -145,6 +145,11 @@ def test_another_topology_is_refused_and_one_as_before_is_not() -> None:
     refuse_another_topology(Path("run"), "a", before | {"seen": {"models": ["m"], "version": "0.6"}}, seen)
 
 
+def test_a_topology_is_the_same_as_in_an_earlier_visit_of_the_same_resumption() -> None:
+    seen = {"kind": "simulated", "seen": {"models": ("m",)}}
+    refuse_another_topology(Path("run"), "a", seen, dict(seen))
+
+
 def test_another_machine_is_told() -> None:
     assert changed_lines(RUN, RUN) == []
     assert changed_lines(RUN, replace(RUN, host={"cpus": 4})) == [
