@@ -82,9 +82,12 @@ class RunFolder:
             os.close(descriptor)
 
     def remove_partial_files(self) -> None:
-        """What a killed writer was writing. For who has the folder reserved."""
+        """What a killed writer was writing. For who has the folder reserved. Raises StorageError."""
         for path in (*self.path.glob(".*.partial"), *self.samples_path.glob(".*.partial")):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(f"{path}: cannot be removed: {error.strerror}") from error
 
     def write_text(self, path: Path, text: str) -> None:
         with replacing(path) as temporary:

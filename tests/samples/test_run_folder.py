@@ -149,6 +149,14 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_wr
     assert done == [("fsync", f".{name}.partial"), ("rename", name), ("fsync", holds_it.name)]
 
 
+def test_half_a_file_that_cannot_be_removed_is_a_storage_error(folder: RunFolder) -> None:
+    stuck = folder.samples_path / ".visit000-part000.parquet.partial"
+    stuck.mkdir()  # a folder is not unlinked, whoever asks: root is not stopped by a mode
+    with pytest.raises(StorageError, match=f"{stuck}: cannot be removed") as caught:
+        folder.remove_partial_files()
+    assert caught.value.exit_code == 3
+
+
 def test_a_run_folder_has_one_writer_at_a_time(folder: RunFolder) -> None:
     with folder.reserved(), pytest.raises(UsageError, match="another process is still measuring"), folder.reserved():
         pass
