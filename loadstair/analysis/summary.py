@@ -245,8 +245,8 @@ def _topology(
     rng: np.random.Generator,
 ) -> TopologySummary:
     is_spike = plan.load.shape is LoadShape.SPIKE
-    if is_spike:  # the usual load after the surge is a recovery, and must not be pooled with the same load before it
-        judged = [one for one in judged if one.step.record.step != RECOVERY]
+    if is_spike:
+        judged = _spike_steps(judged)
     loads = sorted({one.step.record.load for one in judged})
     steps = tuple(
         pool_load(tuple(one for one in judged if one.step.record.load == load), plan.slo, rng) for load in loads
@@ -267,6 +267,17 @@ def _topology(
             )
         ),
     )
+
+
+def _spike_steps(judged: Sequence[JudgedStep]) -> list[JudgedStep]:
+    """Of each repeat's last visit: one that broke off was taken as a whole again. Without the recovery, which is the
+    usual load after the surge and must not be pooled with the same load before it."""
+    last = {one.step.visit.repeat: one.step.visit.visit for one in judged}
+    return [
+        one
+        for one in judged
+        if one.step.visit.visit == last[one.step.visit.repeat] and one.step.record.step != RECOVERY
+    ]
 
 
 def _physical_ceilings(steps: Sequence[LoadStep], topology: TopologyPlan, workload: Workload) -> dict[float, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from loadstair.analysis.summary import summary_json
 from loadstair.plan.summary_shape import SOAK, SPIKE, Entries, Leaf, Shape
+from loadstair.samples.runrecord import Ending
 from tests.analysis.synthetic import TP4, SyntheticRun, failed, plan_of, simulate
 from tests.analysis.test_soak import GIB, PER_HOUR, slower, steady, with_gauges
 from tests.analysis.test_spike import calm, overloaded
@@ -90,6 +91,19 @@ def test_a_spike_has_no_capacity() -> None:
     summary = summary_of(calm())
     assert summary["topologies"]["tp4"]["capacity"]["saturation_load"] is None
     assert summary["comparisons"] == {}
+
+
+def test_of_a_spike_that_was_taken_as_a_whole_again_the_broken_visit_enters_nothing() -> None:
+    whole = calm()
+    (visit,) = whole.run.visits
+    broken = replace(visit, steps=visit.steps[:1], drained=False, server_after=None, broke_off=Ending.INTERRUPTED)
+    again = replace(visit, visit=1, server_before=None)
+    lost = [replace(row, request_id=f"lost-{row.request_id}") for row in whole.rows if row.step == 0]
+    rows = (*lost, *(replace(row, visit=1) for row in whole.rows))
+    resumed = replace(whole, run=replace(whole.run, visits=(broken, again)), rows=rows).recounted()
+    now, before = (summary_of(run)["topologies"]["tp4"]["steps"] for run in (resumed, whole))
+    assert [[one["visit"] for one in step["visits"]] for step in now] == [[1], [1]]
+    assert [step["ttft_ms"]["p50"]["n"] for step in now] == [step["ttft_ms"]["p50"]["n"] for step in before]
 
 
 def test_a_staircase_has_neither() -> None:
