@@ -356,7 +356,8 @@ def _ending(run: RunRecord) -> tuple[Finding, ...]:
             0,
             Finding.info(
                 "run.resumed",
-                f"the run ended early and went on at {times}: another visit took the steps that the broken one lacked",
+                f"the run ended early and was resumed at {times}: another visit took the steps that the broken one "
+                "lacked",
             ),
         )
     if run.ending is not Ending.COMPLETE:
