@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import yaml
 
 from loadstair.clock import Deadline, sleep_s
@@ -58,6 +60,16 @@ def end_of(process: subprocess.Popen[str]) -> Ended:
     out, err = process.communicate(timeout=LIMIT_S)
     left = [" ".join(other.cmdline()) for other in marked(process.mark)]  # type: ignore[attr-defined]
     return Ended(process.returncode, out, err, left)
+
+
+def one_line(ended: Ended, code: int, *words: str) -> None:
+    """The command ended with this code and one error line that has these words, and left nothing running."""
+    assert ended.code == code, ended.err
+    assert len(ended.error_lines) == 1, ended.err
+    for word in words:
+        assert word in ended.error_lines[0]
+    assert "Traceback" not in ended.err
+    assert ended.left_running == []
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -118,3 +130,27 @@ def steps_on_disk(out: Path) -> int:
     """Of all runs in this folder."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*/run.json")]
     return sum(len(visit["steps"]) for record in records for visit in record["visits"])
+
+
+@contextmanager
+def mounted_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own, of so many bytes (`160k`); skips the test where none can be mounted."""
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if mount is None or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here (it takes root)")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """While the block runs, a disk of `mounted_disk` that nobody has open for writing."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

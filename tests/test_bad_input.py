@@ -1,10 +1,8 @@
 """Whatever is wrong: one line that says so, the exit code of its kind, nothing left running, nothing lost."""
 
-import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,18 @@ import yaml
 
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
-from tests.cli import Ended, end_of, loadstair, marked, run_folder, simulated, started, write_plan
+from tests.cli import (
+    Ended,
+    end_of,
+    loadstair,
+    marked,
+    mounted_disk,
+    one_line,
+    run_folder,
+    simulated,
+    started,
+    write_plan,
+)
 
 SAMPLE = Path(__file__).parents[1] / "reports" / "sample"
 ODD_SERVER = str(Path(__file__).with_name("odd_server.py"))
@@ -34,15 +43,6 @@ def odd(mode: str, good: int) -> dict[str, Any]:
 def run_odd(folder: Path, mode: str, good: int) -> Ended:
     plan = write_plan(folder / "plan.yaml", [odd(mode, good)], workload=ODD_WORKLOAD, load=SHORT)
     return loadstair("run", plan, "--out", folder / "out")
-
-
-def one_line(ended: Ended, code: int, *words: str) -> None:
-    assert ended.code == code, ended.err
-    assert len(ended.error_lines) == 1, ended.err
-    for word in words:
-        assert word in ended.error_lines[0]
-    assert "Traceback" not in ended.err
-    assert ended.left_running == []
 
 
 # --- the plan and the command line: 2
@@ -331,14 +331,8 @@ def damaged_copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)]
-    if mount is None or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("a small file system cannot be mounted here (it takes root)")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk", "160k") as folder:
+        yield folder
 
 
 @pytest.mark.slow
