@@ -40,7 +40,7 @@ def _time_figure(index: int, name: str, told: Values, mode: str) -> Figure:
 
 
 def _time_note(told: Values, mode: str) -> str:
-    which = "The one visit" if told["repeats"] == 1 else f"The first of {told['repeats']} visits"
+    which = "One visit" if told["repeats"] == 1 else f"One visit, of the first of {told['repeats']} repeats"
     queue = "" if told["requests_running"] is not None else " The engines told nothing of their queues."
     steps = f"Vertical lines: a step begins, with its {view.load_unit(mode)}; shaded: its hold window."
     return f"{which}, seconds since its first step began. {steps}{queue}"

@@ -114,7 +114,7 @@ def test_goodput_is_drawn_where_there_is_an_slo_and_failures_where_there_are_som
 def test_over_time_each_topology_has_its_requests_and_its_cache() -> None:
     figures = time_figures(mixed_summary())
     assert [figure.title for figure in figures] == ["tp4 over time", "tp2x2 over time"]
-    assert "first of 2 visits" in figures[0].note
+    assert figures[0].note.startswith("One visit, of the first of 2 repeats, seconds since")
     requests, cache = figures[0].panels
     assert [line["name"] for line in requests["lines"]] == [
         "in flight (clients)",
@@ -130,6 +130,7 @@ def test_engines_that_tell_nothing_leave_the_clients_requests_and_a_note() -> No
     (figure,) = time_figures(summary_of(single_run()))
     assert [[line["name"] for line in one["lines"]] for one in figure.panels] == [["in flight (clients)"]]
     assert "told nothing" in figure.note
+    assert figure.note.startswith("One visit, seconds since")
 
 
 def test_the_balance_is_drawn_where_there_is_something_to_balance() -> None:
