@@ -150,7 +150,7 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
         tail_end_ns=tail_end_ns,
         tail_complete=not order.tail or status.in_flight_hold == 0,
         workers=status.workers,
-        workers_lost=status.workers_lost,
+        workers_lost=session.status().workers_lost,  # of one that ended in the tail, records of the hold may be missing
         counters=counters.get(number, NO_COUNTERS),
         role=order.role,
         stationary=stationary,

@@ -403,6 +403,27 @@ def test_a_worker_that_dies_is_named_and_its_load_is_not_taken_over(scripted_ser
         assert settled(counters) + counters.lost == counters.started
 
 
+class LosesOneBeforeTheFlush(LoadSession):
+    """A worker is killed when the first step's tail has ended, and its last records have not been sent."""
+
+    complete = True
+
+    def flush(self) -> dict[int, Counters]:
+        if self.complete:
+            self.complete = False
+            os.kill(self.pids["locust-worker-1"], signal.SIGKILL)
+        return super().flush()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_lost_after_the_tail_is_lost_in_that_step(scripted_server: str, tmp_path: Path) -> None:
+    notes = Notes()
+    with LosesOneBeforeTheFlush(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        steps, drained = climb(session, in_order((4.0,)), LOAD, notes.hooks)
+    assert [len(step.workers_lost) for step in steps] == [1]
+    assert drained
+
+
 @pytest.mark.slow
 def test_a_worker_that_comes_back_is_told_to_quit(scripted_server: str, tmp_path: Path) -> None:
     """It was away for so short a time that it does not end by itself."""
