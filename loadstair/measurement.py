@@ -19,18 +19,27 @@ from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counter
 from loadstair.drive.watch import Watch, in_words, nobody_looks
 from loadstair.errors import LoadstairError, StorageError, UsageError
 from loadstair.journal import Journal, usable_cores
+from loadstair.losses import too_many_lost
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import LoadShape, Plan, RemoteWorkers, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import Visit, expected_step_s, planned_steps
 from loadstair.progress import Progress
 from loadstair.recovery import recover
-from loadstair.resumption import Remaining, bursts_left, extras_of, refuse_another_topology, remaining
+from loadstair.resumption import (
+    REPLACEMENTS_MAX,
+    Remaining,
+    bursts_left,
+    continued,
+    extras_of,
+    refuse_another_topology,
+    remaining,
+)
 from loadstair.samples.look import Look
 from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
-from loadstair.samples.runrecord import Counters, ServerCounters, StepRecord, StepRole, VisitRecord
+from loadstair.samples.runrecord import Counters, Ending, ServerCounters, StepRecord, StepRole, VisitRecord
 from loadstair.samples.table import TELEMETRY_SCHEMA
 from loadstair.steering import Steering
 from loadstair.telemetry.counters import server_counters, settled_counters
@@ -77,12 +86,31 @@ def measure(run: Measuring) -> None:
             if one.earlier and _nothing_left(run, one):
                 continue
             if measured:
-                run.progress.phase("cooling down")
-                clock.sleep_s(run.plan.load.cooldown_s)
+                _cool_down(run)
             with _topology(run, one.visit, kept, standing) as topology:
-                _measure_visit(run, one, topology)
+                _measure_to_the_end(run, one, topology)
                 topology.check_at_end()
             measured = True
+
+
+def _measure_to_the_end(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
+    """One visit; where the plan has lost workers replaced, as many after each other as that takes."""
+    name = one.visit.topology.name
+    lost: list[str] = []
+    while gone := _measure_visit(run, one, topology):
+        lost.append(" and ".join(gone))
+        if len(lost) > REPLACEMENTS_MAX:
+            raise too_many_lost(name, lost)
+        run.progress.say(
+            f"{name}: {lost[-1]} lost: all workers begin anew (replacement {len(lost)} of at most {REPLACEMENTS_MAX})"
+        )
+        one = continued(run.plan, run.journal.record, one)
+        _cool_down(run)
+
+
+def _cool_down(run: Measuring) -> None:
+    run.progress.phase("cooling down")
+    clock.sleep_s(run.plan.load.cooldown_s)
 
 
 def _nothing_left(run: Measuring, one: Remaining) -> bool:
@@ -134,15 +162,17 @@ def _brought_up(run: Measuring, visit: Visit, plan: TopologyPlan) -> Iterator[Ru
         yield topology
 
 
-def _measure_visit(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
-    """Ends with the records that a lost worker, or a lost master's workers, left in their spools."""
+def _measure_visit(run: Measuring, one: Remaining, topology: RunningTopology) -> tuple[str, ...]:
+    """With one set of workers; those that were lost and are to be replaced. Ends with the records that a lost worker,
+    or a lost master's workers, left in their spools."""
     try:
-        _under_load(run, one, topology)
+        lost = _under_load(run, one, topology)
     except BaseException:
         with suppress(LoadstairError):  # what ended the visit is the cause to tell
             recover_records(run.folder, run.journal, run.progress)
         raise
     recover_records(run.folder, run.journal, run.progress)
+    return lost
 
 
 def recover_records(folder: RunFolder, journal: Journal, progress: Progress) -> None:
@@ -158,7 +188,7 @@ def recover_records(folder: RunFolder, journal: Journal, progress: Progress) -> 
         progress.say(f"{records} records that workers could not hand over were recovered")
 
 
-def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
+def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> tuple[str, ...]:
     visit = one.visit
     run.progress.phase(f"{visit.topology.name}: starting the load generator")
     with (
@@ -200,6 +230,7 @@ def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> No
                 log.keep_telemetry()
             raise
         log.keep_telemetry()
+    return log.lost
 
 
 def _visit_load(run: Measuring, visit: Visit, topology: RunningTopology) -> VisitLoad:
@@ -280,7 +311,15 @@ class VisitLog:
     def precise(self, looks: Sequence[Look]) -> bool:
         return self._steering.precise(looks)
 
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Workers of the last step, where the plan has them replaced: the visit then ends, and another goes on."""
+        replaces = self._run.plan.load.on_worker_lost == "replace"
+        return self._steps[-1].workers_lost if replaces and self._steps else ()
+
     def next_step(self) -> StepOrder | None:
+        if self.lost:
+            return None
         order = self._steering.next_step()
         if order is not None and order.role is StepRole.REPEATED:
             self._run.progress.say(f"{self._visit.topology.name}: {order.load:g} {self._unit}: invalid, once more")
@@ -309,7 +348,7 @@ class VisitLog:
     def finished(self, steps: tuple[StepRecord, ...], drained: bool, server_after: ServerCounters | None) -> None:
         self._steps = list(steps)
         self._run.extras[self._visit.topology.name] = self._steering.extras
-        self._write_visit(drained=drained, server_after=server_after, finished=True)
+        self._write_visit(drained=drained, server_after=server_after, finished=not self.lost)
 
     def progress(self, now: Now) -> None:
         left = "" if now.left_s is None else f" {now.left_s:.0f} s"
@@ -348,6 +387,8 @@ class VisitLog:
                 stopped=self._steering.stopped,
                 finished=finished,
                 workers_wanted=self._workers_wanted,
+                broke_off=Ending.LOAD_FAILED if self.lost else None,
+                broke_off_message=f"{' and '.join(self.lost)} lost" if self.lost else None,
             )
         )
 

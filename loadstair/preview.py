@@ -47,6 +47,7 @@ def preview(plan: Plan, plan_dir: Path) -> Iterator[str]:
     if isinstance(plan.workers, RemoteWorkers):
         remote = plan.workers
         yield f"workers: {remote.expect} of other hosts, at {remote.bind}:{remote.port}, for up to {remote.wait_s:g} s"
+    yield from _after_losses(load)
     order = " ".join(visit.topology.name for visit in visits(plan))
     yield f"visits: {order}"
     expected_s = expected_duration_s(plan, partial(expected_e2e_s, plan))
@@ -87,6 +88,12 @@ def _arrivals(load: Load, plan_dir: Path) -> Iterator[str]:
         f"  arrivals: {load.trace}, {len(trace.offsets_s)} requests over {trace.period_s:.0f} s: "
         f"{trace.rate:.3g} requests/s at its own pace{', on average ' + lengths if lengths else ''}{limit}"
     )
+
+
+def _after_losses(load: Load) -> Iterator[str]:
+    """What does not go without saying."""
+    if load.on_worker_lost == "replace":
+        yield "a lost worker: all begin anew, and its step is taken again"
 
 
 def _tests(matrix: Matrix) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A run that ended early and is to go on: whether it may, and what it still lacks.
 
 What was measured stays as it is. A visit that broke off is followed by another of the same topology and repeat, which
-takes the steps that it lacks. A spike's steps belong together and are taken again; a soak is one step.
+takes the steps that it lacks. A spike's steps belong together and are taken again; a soak is one step. A visit whose
+workers were lost and replaced is followed by another in the same way, while the run goes on.
 """
 
 import json
@@ -19,6 +20,8 @@ from loadstair.plan.staircase import ExpectedRequest, Visit, expected_step_s, pl
 from loadstair.samples.runrecord import Ending, RunRecord, StepRole, VisitRecord
 
 DIFFERENCES_SHOWN: Final = 3
+REPLACEMENTS_MAX: Final = 3
+"""How often a visit's lost workers are replaced."""
 EXTRA_ROLES: Final = (StepRole.REFINED, StepRole.BISECTED)
 
 
@@ -43,23 +46,45 @@ def remaining(plan: Plan, record: RunRecord) -> tuple[Remaining, ...]:
     """In the plan's order; all of it for a new run.
 
     A visit that broke off before its first step is on disk has left logs, and its requests may be in a server's: each
-    resumption has numbers of its own for its visits.
+    resumption has numbers of its own for its visits, and for those that go on with other workers.
     """
     order = visits(plan)
-    first = len(order) * len(record.resumed)
-    left = []
-    for visit in order:
-        same = [one for one in record.visits if (one.topology, one.repeat) == (visit.topology.name, visit.repeat)]
-        if not any(one.finished or one.drained for one in same):  # an older version noted the drain alone
-            earlier = tuple(one for one in same if _is_kept(plan, one))
-            left.append(Remaining(visit=replace(visit, visit=first + visit.visit), earlier=earlier))
-    return tuple(left)
+    rounds = 1 + REPLACEMENTS_MAX if _replaces_workers(plan) else 1
+    first = len(order) * rounds * len(record.resumed)
+    return tuple(
+        Remaining(visit=replace(visit, visit=first + visit.visit), earlier=_earlier(plan, record, visit))
+        for visit in order
+        if not any(_is_over(one) for one in _same(record, visit))
+    )
+
+
+def continued(plan: Plan, record: RunRecord, one: Remaining) -> Remaining:
+    """What a visit lacks that has just broken off, under a number of its own."""
+    visit = replace(one.visit, visit=one.visit.visit + len(visits(plan)))
+    return Remaining(visit=visit, earlier=_earlier(plan, record, visit))
+
+
+def _same(record: RunRecord, visit: Visit) -> list[VisitRecord]:
+    return [one for one in record.visits if (one.topology, one.repeat) == (visit.topology.name, visit.repeat)]
+
+
+def _is_over(visit: VisitRecord) -> bool:
+    return visit.finished or (visit.drained and visit.broke_off is None)  # an older version noted the drain alone
+
+
+def _earlier(plan: Plan, record: RunRecord, visit: Visit) -> tuple[VisitRecord, ...]:
+    return tuple(one for one in _same(record, visit) if _is_kept(plan, one))
 
 
 def _is_kept(plan: Plan, visit: VisitRecord) -> bool:
     if plan.load.shape is LoadShape.SPIKE:
-        return len(visit.steps) == len(planned_steps(plan.load))
+        spoilt = _replaces_workers(plan) and any(step.workers_lost for step in visit.steps)
+        return len(visit.steps) == len(planned_steps(plan.load)) and not spoilt
     return bool(visit.steps)
+
+
+def _replaces_workers(plan: Plan) -> bool:
+    return plan.load.on_worker_lost == "replace"
 
 
 def bursts_left(matrix: Matrix, one: Remaining) -> tuple[Burst, ...]:

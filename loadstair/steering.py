@@ -40,6 +40,8 @@ class Steering:
         self._taken = 0
         """Of the route."""
         self._repeated = 0
+        self._lost_load: float | None = None
+        """Of the step in which an earlier visit lost workers that were replaced: it is taken again before all else."""
         self.extras = list(extras)
         """Steps that a first repeat added to the plan's; a later one has them on its route."""
         self.stopped: str | None = None
@@ -61,13 +63,16 @@ class Steering:
         self._judge(visit, samples_from_tables(self._tables), telemetry_from_tables([self._telemetry()]))
 
     def taken_before(self, visit: VisitRecord, samples: Samples, telemetry: Telemetry) -> None:
-        """An earlier visit of this repeat that broke off, with its own `samples`: its steps are not taken again, and
-        count for what comes next. For before the first step."""
+        """An earlier visit of this repeat that broke off, with its own `samples`: its steps (it has some) are not
+        taken again, and count for what comes next. For before the first step."""
         self._judge(visit, samples, telemetry)
         taken = {step.step for step in visit.steps}
         self._route = [order for order in self._route if order.step not in taken]
         self._repeated += sum(step.role is StepRole.REPEATED for step in visit.steps)
         self.stopped = self.stopped or visit.stopped
+        last = visit.steps[-1]
+        replaced = self._plan.load.on_worker_lost == "replace" and bool(last.workers_lost)
+        self._lost_load = last.load if replaced else None
 
     def _judge(self, visit: VisitRecord, samples: Samples, telemetry: Telemetry) -> None:
         limits = None if self._plan.slo is None else request_limits(self._plan.slo)
@@ -82,6 +87,9 @@ class Steering:
 
     def next_step(self) -> StepOrder | None:
         """None where the climb is over. Only a staircase is steered: a soak and a spike are what the plan says."""
+        if self._lost_load is not None:
+            load, self._lost_load = self._lost_load, None
+            return self._again(load)
         if self._plan.load.shape is not LoadShape.STAIRCASE:
             return self._next_of_route()
         last = self._judged[-1] if self._judged else None

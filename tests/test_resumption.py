@@ -11,8 +11,10 @@ from loadstair.errors import UsageError
 from loadstair.plan.matrix import bursts
 from loadstair.plan.model import Plan
 from loadstair.resumption import (
+    REPLACEMENTS_MAX,
     bursts_left,
     changed_lines,
+    continued,
     differences,
     extras_of,
     refuse_another_topology,
@@ -83,6 +85,47 @@ def test_how_the_run_had_ended_is_kept_with_the_visit_that_broke_off() -> None:
 
 def test_a_run_that_broke_off_before_its_first_step_begins_again() -> None:
     assert left(two_topologies(), resumed_record(broken(), now=LATER))[0] == (4, "a", 0, [])
+
+
+def lost_at(number: int, topology: str, steps: tuple[int, ...]) -> VisitRecord:
+    """Its last step lost a worker, and the visit ended with it in order."""
+    how = {"drained": True, "broke_off": Ending.LOAD_FAILED, "broke_off_message": "worker-1 lost"}
+    made = visit(number, topology, 0, steps, **how)
+    return replace(made, steps=(*made.steps[:-1], replace(made.steps[-1], workers_lost=("worker-1",))))
+
+
+def test_a_visit_with_lost_workers_is_not_over_and_another_goes_on_with_it() -> None:
+    plan = two_topologies(on_worker_lost="replace")
+    (one, *_) = remaining(plan, replace(RUN, visits=()))
+    broken_off = lost_at(0, "a", (0, 1))
+    rest = continued(plan, replace(RUN, visits=(broken_off,)), one)
+    assert (rest.visit.visit, rest.visit.topology.name, rest.visit.repeat) == (4, "a", 0)  # the plan has 0 to 3
+    assert rest.earlier == (broken_off,)
+    assert left(plan, replace(RUN, visits=(broken_off,)))[0] == (0, "a", 0, [0, 1])
+
+
+def test_no_two_visits_have_one_number_however_often_workers_are_replaced_and_the_run_resumed() -> None:
+    plan = two_topologies(on_worker_lost="replace")
+    numbers = []
+    for resumed in ((), (LATER,), (LATER, LATER)):
+        record = replace(RUN, visits=(), resumed=resumed)
+        for one in remaining(plan, record):
+            for _ in range(1 + REPLACEMENTS_MAX):
+                numbers.append(one.visit.visit)
+                one = continued(plan, record, one)
+    assert sorted(numbers) == list(range(4 * (1 + REPLACEMENTS_MAX) * 3))
+
+
+def test_a_run_that_goes_on_without_lost_workers_numbers_its_visits_as_ever() -> None:
+    assert left(two_topologies(), replace(RUN, visits=(), resumed=(LATER,)))[0] == (4, "a", 0, [])
+
+
+def test_a_spike_in_which_workers_were_lost_and_replaced_is_taken_as_a_whole_again() -> None:
+    spike = {"shape": "spike", "steps": [4, 16], "hold_s": 6, "surge_s": 3}
+    for on_worker_lost, kept in (("replace", ()), ("go_on", (0, 1, 2))):
+        plan = plan_of({"a": SERVER}, load=spike | {"on_worker_lost": on_worker_lost}, slo={"ttft_ms_p99": 100})
+        (one,) = remaining(plan, broken(lost_at(0, "a", (0, 1, 2))))
+        assert tuple(sorted(one.steps_done)) == kept
 
 
 def test_a_spike_is_taken_as_a_whole_again() -> None:

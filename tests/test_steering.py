@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pyarrow as pa
+import pytest
 
 from loadstair.drive.staircase import StepOrder
 from loadstair.plan.staircase import Visit
@@ -98,6 +99,30 @@ def test_what_an_earlier_visit_took_is_not_taken_again_but_counts() -> None:
         (3, 64, StepRole.PLANNED),
     ]
     assert steering.stopped == "deep in saturation: loads 32 and 64 carry no more than 16"
+
+
+def after_a_loss(shape: str, roles: tuple[StepRole, ...] = (StepRole.PLANNED,)) -> list[tuple[int, float, str]]:
+    """What a visit takes after one whose only load, 16 users, lost a worker each time."""
+    plan = plan_of({"a": FLAT}, load={"shape": shape, "steps": [16], "hold_s": 6, "on_worker_lost": "replace"})
+    visits = simulate({"a": FLAT}, plan).run.visits
+    steering = Steering(plan, Visit(visit=9, repeat=0, topology=plan.topologies[0]), TELEMETRY_SCHEMA.empty_table)
+    nothing = telemetry_from_tables([TELEMETRY_SCHEMA.empty_table()])
+    for number, role in enumerate(roles):
+        (step,) = visits[0].steps
+        lost = replace(step, step=number, role=role, workers_lost=("worker-0",))
+        earlier = replace(visits[0], steps=(lost,))
+        steering.taken_before(earlier, samples_from_tables([rows_table([])]), nothing)
+    orders = [steering.next_step(), steering.next_step()]
+    return [(order.step, order.load, str(order.role)) for order in orders if order is not None]
+
+
+@pytest.mark.parametrize("shape", ["staircase", "soak"])
+def test_a_step_that_lost_a_worker_is_taken_again_before_all_else(shape: str) -> None:
+    assert after_a_loss(shape) == [(1, 16, StepRole.REPEATED)]  # the plan has the number 0
+
+
+def test_so_it_is_if_its_repetition_lost_one_as_well() -> None:
+    assert after_a_loss("staircase", (StepRole.PLANNED, StepRole.REPEATED)) == [(2, 16, StepRole.REPEATED)]
 
 
 def test_a_spike_is_the_usual_load_the_surge_and_the_usual_load_again() -> None:

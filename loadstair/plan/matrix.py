@@ -144,4 +144,5 @@ def _staircase_only(plan: Plan) -> dict[str, bool]:
         "load.shape": load.shape is not LoadShape.STAIRCASE,
         "load.refine": load.refine > 0,
         "load.precision": load.precision is not None,
+        "load.on_worker_lost": load.on_worker_lost == "replace",
     }

@@ -180,6 +180,9 @@ class Load(PlanValue):
     """trace: the file of recorded arrivals, CSV or JSON lines; a step replays it at its rate."""
     max_in_flight: PositiveInt | None = None
     """Open loop: requests beyond wait until others have ended, and have waited since they were due."""
+    on_worker_lost: Literal["go_on", "replace"] = "go_on"
+    """Who takes the step again in which a worker was lost, and those after it. go_on: the workers that are left;
+    replace: all of them, with local ones started anew and remote ones waited for (`workers.wait_s`)."""
 
 
 class Slo(PlanValue):

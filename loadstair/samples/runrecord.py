@@ -115,7 +115,8 @@ class VisitRecord:
     finished: bool = False
     """It got to its own end, so that a resumed run needs no other in its place."""
     broke_off: Ending | None = None
-    """How the run ended in this visit, where it was resumed later."""
+    """How it ended early, where the run went on without it or was resumed later. `load_failed`: workers were lost, and
+    another visit of this topology and repeat goes on with new ones."""
     broke_off_message: str | None = None
     workers_wanted: int | None = None
     """As many were waited for; the first step says who began it. None in runs of older versions."""

@@ -110,6 +110,7 @@ def test_a_mistake_in_a_matrix_is_told_alone(path: str, change: dict[str, Any], 
     [
         ({"slo": {"ttft_ms_p99": 500}}, "slo"),
         ({"load": {"precision": 0.03}}, "load.precision"),
+        ({"load": {"on_worker_lost": "replace"}}, "load.on_worker_lost"),
         ({"load": {"steps": [1, 2]}}, "load.steps"),
     ],
 )

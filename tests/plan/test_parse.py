@@ -15,6 +15,7 @@ from loadstair.errors import PlanError, UsageError
 from loadstair.plan.model import Lengths, RemoteWorkers, SimulatedTopology
 from loadstair.plan.parse import apply_override, parse_plan, plan_yaml, read_plan
 from loadstair.plan.schema import plan_schema, schema_text
+from loadstair.preview import preview
 
 PLANS = Path(__file__).parents[2] / "plans"
 
@@ -252,3 +253,12 @@ def test_the_committed_schema_is_the_models() -> None:
 def test_every_shipped_plan_is_right_by_model_and_schema(path: Path) -> None:
     read_plan(path)
     jsonschema.validate(yaml.safe_load(path.read_text()), plan_schema())
+
+
+def test_check_tells_how_the_run_goes_on_after_a_loss_where_the_plan_says_so() -> None:
+    def told(**load: str) -> list[str]:
+        plan = parse_plan(SIMULATED | {"load": SIMULATED["load"] | load}, "demo.yaml")
+        return [line for line in preview(plan, PLANS) if line.startswith("a lost ")]
+
+    assert told() == []
+    assert told(on_worker_lost="replace") == ["a lost worker: all begin anew, and its step is taken again"]

@@ -1,0 +1,234 @@
+"""Plans that have a run go on after a loss: with new workers in place of lost ones."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from loadstair.topology.ports import free_ports
+from tests.cli import (
+    Ended,
+    end_of,
+    loadstair,
+    marked,
+    run_folder,
+    simulated,
+    started,
+    steps_on_disk,
+    wait_for,
+    write_plan,
+)
+
+MODEL = "Qwen/Qwen2.5-32B-Instruct"
+pytestmark = pytest.mark.slow
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def workers_of(mark: str) -> list[psutil.Process]:
+    return [process for process in marked(mark) if "--worker" in process.cmdline()]
+
+
+def check_books(folder: Path) -> None:
+    rows = pq.read_table(folder / "samples").to_pandas()
+    assert rows.request_id.is_unique
+    for visit in read(folder, "run.json")["visits"]:
+        for step in visit["steps"]:
+            books = step["counters"]
+            own = rows[(rows.visit == visit["visit"]) & (rows.step == step["step"])]
+            assert books["started"] == books["ok"] + books["failed"] + books["killed"] + books["lost"]
+            assert len(own) == books["started"] - books["lost"] > 0
+            assert own["index"].is_unique
+
+
+def served(out: Path) -> int:
+    """Requests that the engines have answered, as their ledgers say about once a second."""
+    return sum(path.read_bytes().count(b"\n") for path in out.glob("*/log/*.ledger.jsonl"))
+
+
+def kill_a_worker(mark: str, out: Path, *, steps_before: int, others: set[int]) -> set[int]:
+    """In the middle of the step after those. `others`: earlier workers that may still be there; returns the new ones
+    as well."""
+
+    def pair() -> list[psutil.Process]:
+        return [worker for worker in workers_of(mark) if worker.pid not in others]
+
+    wait_for("the steps before", lambda: steps_on_disk(out) == steps_before)
+    wait_for("two workers", lambda: len(pair()) == 2)
+    served_before = served(out)
+    wait_for("the load", lambda: served(out) >= served_before + 10)
+    time.sleep(1.0)
+    victims = pair()
+    victims[-1].kill()
+    return others | {worker.pid for worker in victims}
+
+
+def with_a_worker_killed(plan: Path, out: Path, *, steps_before: int) -> Ended:
+    with started("run", plan, "--out", out) as process:
+        kill_a_worker(process.mark, out, steps_before=steps_before, others=set())  # type: ignore[attr-defined]
+        return end_of(process)
+
+
+@pytest.mark.parametrize("mode", ["closed", "open"])
+def test_the_step_is_taken_again_by_all_and_so_are_those_after_it(mode: str, tmp_path: Path) -> None:
+    load = {"mode": mode, "steps": [3, 6, 9], "warmup_s": 1, "hold_s": 6, "stop_early": False}
+    load |= {"on_worker_lost": "replace"}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
+    ended = with_a_worker_killed(plan, tmp_path / "out", steps_before=1)
+    assert ended.code == 0, ended.err
+    assert ended.left_running == []
+    assert "lost: all workers begin anew (replacement 1 of at most 3)" in ended.out
+    folder = run_folder(tmp_path / "out")
+    check_books(folder)
+    broken, rest = read(folder, "run.json")["visits"]
+    assert (broken["visit"], rest["visit"]) == (0, 1)
+    assert (broken["repeat"], rest["repeat"]) == (0, 0)
+    assert (broken["finished"], broken["drained"], broken["broke_off"]) == (False, True, "load_failed")
+    assert (rest["finished"], rest["drained"], rest["broke_off"]) == (True, True, None)
+    first, lost = broken["steps"]
+    again, last = rest["steps"][:2]
+    assert (first["workers_lost"], len(lost["workers_lost"])) == ([], 1)
+    assert (again["load"], again["role"], last["load"], last["role"]) == (6, "repeated", 9, "planned")
+    for step in rest["steps"]:
+        assert (step["workers"], step["workers_lost"]) == (["worker-0", "worker-1"], [])
+    assert len(list((folder / "log").glob("*-engine0.log"))) == 1  # the engine stood through all of it
+    summary = read(folder, "summary.json")
+    steps = summary["topologies"]["one"]["steps"]
+    assert [(step["load"], step["verdict"]) for step in steps] == [(3, "valid"), (6, "valid"), (9, "valid")]
+    assert any("try of repeat 0 is left out" in warning["message"] for warning in steps[1]["warnings"])
+
+
+def test_a_soak_is_held_again(tmp_path: Path) -> None:
+    load = {"shape": "soak", "steps": [4], "warmup_s": 1, "hold_s": 6, "on_worker_lost": "replace"}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
+    ended = with_a_worker_killed(plan, tmp_path / "out", steps_before=0)
+    assert ended.code == 0, ended.err
+    folder = run_folder(tmp_path / "out")
+    check_books(folder)
+    visits = read(folder, "run.json")["visits"]
+    assert [(visit["visit"], len(visit["steps"])) for visit in visits] == [(0, 1), (1, 1)]
+    assert [len(visit["steps"][0]["workers_lost"]) for visit in visits] == [1, 0]
+    soak = read(folder, "summary.json")["soak"]["one"]
+    assert (soak["verdict"], soak["visit"]) == ("valid", 1)
+
+
+@contextmanager
+def engine() -> Iterator[str]:
+    """An address where remote workers reach it."""
+    command = [
+        sys.executable,
+        "-m",
+        "loadstair",
+        "simserver",
+        "--port",
+        "0",
+        "--gpu",
+        "h100-sxm",
+        "--tp",
+        "4",
+        "--model",
+        MODEL,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[-1].rstrip("/")
+        finally:
+            process.kill()
+
+
+def remote_plan(folder: Path, url: str, port: int, wait_s: float) -> Path:
+    return write_plan(
+        folder / "plan.yaml",
+        [{"name": "one", "kind": "external", "url": url}],
+        load={"steps": [4, 6], "warmup_s": 0.5, "hold_s": 6, "stop_early": False, "on_worker_lost": "replace"},
+        workers={"expect": 2, "bind": "127.0.0.1", "port": port, "wait_s": wait_s},
+    )
+
+
+def test_remote_workers_are_waited_for_until_as_many_as_expected_are_here(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    out = tmp_path / "out"
+    worker = ("worker", f"127.0.0.1:{port}", "--processes", "1")
+    with engine() as url, started(*worker), started(*worker) as hit:
+        plan = remote_plan(tmp_path, url, port, wait_s=60)
+        with started("run", plan, "--out", out) as process:
+            wait_for("the first step", lambda: steps_on_disk(out) == 1)
+            time.sleep(2.5)  # in the second
+            workers_of(hit.mark)[0].kill()  # type: ignore[attr-defined]
+            ended = end_of(process)
+    assert ended.code == 0, ended.err
+    assert ended.out.count("waiting up to 60 s for 2 remote workers") == 2
+    folder = run_folder(out)
+    check_books(folder)
+    broken, rest = read(folder, "run.json")["visits"]
+    assert [len(step["workers_lost"]) for step in broken["steps"]] == [0, 1]
+    again = rest["steps"][0]
+    assert (again["load"], again["role"], again["workers_lost"]) == (6, "repeated", [])
+    assert sorted(again["workers"]) == ["worker-0", "worker-1"]
+    assert measured(folder, "one") == [(4, "valid"), (6, "valid")]
+
+
+def test_a_run_whose_remote_workers_stay_away_ends_and_is_resumed(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    out = tmp_path / "out"
+    worker = ("worker", f"127.0.0.1:{port}", "--processes", "1")
+    with engine() as url, started(*worker):
+        plan = remote_plan(tmp_path, url, port, wait_s=15)
+        with started("run", plan, "--out", out) as process, started(*worker) as gone:
+            wait_for("the first step", lambda: steps_on_disk(out) == 1)
+            time.sleep(2.5)  # in the second
+            gone.kill()
+            wait_for("the end of its workers", lambda: not workers_of(gone.mark))  # type: ignore[attr-defined]
+            ended = end_of(process)
+        assert ended.code == 3
+        assert "workers: 1 of 2 missing after 15 s" in ended.error_lines[0]
+        folder = run_folder(out)
+        assert read(folder, "run.json")["ending"] == "load_failed"
+        with started(*worker):
+            again = loadstair("run", "--resume", folder)
+    assert again.code == 0, again.err
+    visits = read(folder, "run.json")["visits"]
+    assert [visit["visit"] for visit in visits] == [0, 4]  # 1 to 3 were for the first run's replacements
+    assert measured(folder, "one") == [(4, "valid"), (6, "valid")]
+
+
+def test_workers_that_are_lost_again_and_again_end_the_run_which_can_be_resumed(tmp_path: Path) -> None:
+    load = {"steps": [4, 6], "warmup_s": 0.5, "hold_s": 4, "stop_early": False, "on_worker_lost": "replace"}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
+    out = tmp_path / "out"
+    seen: set[int] = set()
+    with started("run", plan, "--out", out) as process:
+        for tries in range(4):
+            seen = kill_a_worker(process.mark, out, steps_before=tries, others=seen)  # type: ignore[attr-defined]
+        ended = end_of(process)
+    assert ended.code == 3
+    assert ended.left_running == []
+    assert len(ended.error_lines) == 1
+    assert "topology one: workers were lost 4 times in one visit (worker-" in ended.error_lines[0]
+    folder = run_folder(out)
+    check_books(folder)
+    record = read(folder, "run.json")
+    assert (record["ending"], [visit["visit"] for visit in record["visits"]]) == ("load_failed", [0, 1, 2, 3])
+    again = loadstair("run", "--resume", folder)
+    assert again.code == 0, again.err
+    check_books(folder)
+    record = read(folder, "run.json")
+    assert [visit["visit"] for visit in record["visits"]] == [0, 1, 2, 3, 4]
+    steps = read(folder, "summary.json")["topologies"]["one"]["steps"]
+    assert [(step["load"], step["verdict"]) for step in steps] == [(4, "valid"), (6, "valid")]
+
+
+def measured(folder: Path, topology: str) -> list[tuple[float, str]]:
+    steps = read(folder, "summary.json")["topologies"][topology]["steps"]
+    return [(step["load"], step["verdict"]) for step in steps]
