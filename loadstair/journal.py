@@ -37,6 +37,17 @@ class Journal:
         others = tuple(other for other in self.record.visits if other.visit != visit.visit)
         self._change(visits=(*others, visit))
 
+    def broke_off(self, topology: str, repeat: int, ending: Ending, message: str) -> None:
+        """How this repeat's visit ended early, as far as there is anything of it; of those before it, that is known."""
+        self._change(
+            visits=tuple(
+                dataclasses.replace(visit, broke_off=ending, broke_off_message=message)
+                if (visit.topology, visit.repeat) == (topology, repeat) and visit.broke_off is None
+                else visit
+                for visit in self.record.visits
+            )
+        )
+
     def warn(self, messages: Sequence[str]) -> None:
         self._change(warnings=(*self.record.warnings, *messages))
 

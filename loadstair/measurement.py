@@ -17,9 +17,9 @@ from loadstair.drive.session import LoadSession, VisitLoad
 from loadstair.drive.spools import spools_in
 from loadstair.drive.staircase import Hooks, Now, StepOrder, climb, with_counters
 from loadstair.drive.watch import Watch, in_words, nobody_looks
-from loadstair.errors import LoadstairError, StorageError, UsageError
+from loadstair.errors import LoadstairError, StorageError, TopologyError, UsageError
 from loadstair.journal import Journal, usable_cores
-from loadstair.losses import too_many_lost
+from loadstair.losses import FailedTopologies, too_many_lost
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import LoadShape, Plan, RemoteWorkers, SimulatedTopology, TopologyPlan, load_unit
 from loadstair.plan.rules import expected_e2e_s
@@ -31,6 +31,7 @@ from loadstair.resumption import (
     Remaining,
     bursts_left,
     continued,
+    expected_rest_s,
     extras_of,
     refuse_another_topology,
     remaining,
@@ -75,9 +76,11 @@ class Measuring:
 def measure(run: Measuring) -> None:
     """Visits every topology as often as the plan says; each step is on disk before the next begins.
 
-    Raises TopologyError, LoadError, StorageError or Interrupted; what was measured until then is in the folder.
+    Raises TopologyError, LoadError, StorageError or Interrupted; what was measured until then is in the folder. With
+    `on_server_lost: next` a TopologyError comes at the end, and tells of every topology that failed.
     """
     record = run.journal.record
+    failed = FailedTopologies()
     run.extras.update({topology.name: extras_of(record, topology.name) for topology in run.plan.topologies})
     with ExitStack() as kept:
         standing: dict[str, RunningTopology] = {}
@@ -85,12 +88,38 @@ def measure(run: Measuring) -> None:
         for one in remaining(run.plan, record):
             if one.earlier and _nothing_left(run, one):
                 continue
+            if failed.is_given_up(one.visit.topology):
+                _leave_out(run, one, f"{one.visit.topology.name}: not visited again")
+                continue
             if measured:
                 _cool_down(run)
-            with _topology(run, one.visit, kept, standing) as topology:
-                _measure_to_the_end(run, one, topology)
-                topology.check_at_end()
+            _visit(run, one, kept, standing, failed)
             measured = True
+    error = failed.error()
+    if error is not None:
+        raise error
+
+
+def _visit(
+    run: Measuring, one: Remaining, kept: ExitStack, standing: dict[str, RunningTopology], failed: FailedTopologies
+) -> None:
+    """Raises TopologyError, unless the plan has the run go on with the next visit: it is then noted in `failed`."""
+    plan = one.visit.topology
+    came_up = False
+    try:
+        with _topology(run, one.visit, kept, standing) as topology:
+            came_up = True
+            _measure_to_the_end(run, one, topology)
+            topology.check_at_end()
+    except TopologyError as error:
+        if came_up:
+            run.journal.broke_off(plan.name, one.visit.repeat, Ending.TOPOLOGY_FAILED, str(error))
+        if run.plan.load.on_server_lost == "stop":
+            raise
+        failed.add(plan, error, came_up=came_up)
+        run.extras[plan.name] = extras_of(run.journal.record, plan.name)
+        left = continued(run.plan, run.journal.record, one)
+        _leave_out(run, left, f"{error}; the run goes on")
 
 
 def _measure_to_the_end(run: Measuring, one: Remaining, topology: RunningTopology) -> None:
@@ -111,6 +140,10 @@ def _measure_to_the_end(run: Measuring, one: Remaining, topology: RunningTopolog
 def _cool_down(run: Measuring) -> None:
     run.progress.phase("cooling down")
     clock.sleep_s(run.plan.load.cooldown_s)
+
+
+def _leave_out(run: Measuring, one: Remaining, why: str) -> None:
+    run.progress.skip(why, expected_rest_s(run.plan, one, partial(expected_e2e_s, run.plan)))
 
 
 def _nothing_left(run: Measuring, one: Remaining) -> bool:

@@ -94,6 +94,8 @@ def _after_losses(load: Load) -> Iterator[str]:
     """What does not go without saying."""
     if load.on_worker_lost == "replace":
         yield "a lost worker: all begin anew, and its step is taken again"
+    if load.on_server_lost == "next":
+        yield "a lost topology: the run goes on with the next visit"
 
 
 def _tests(matrix: Matrix) -> Iterator[str]:

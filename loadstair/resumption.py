@@ -115,10 +115,14 @@ def extras_of(record: RunRecord, topology: str) -> list[StepOrder]:
 
 def expected_left_s(plan: Plan, record: RunRecord, expected_e2e_s: ExpectedRequest) -> float:
     """Forecast of the steps that the plan has and the record lacks."""
+    return sum(expected_rest_s(plan, one, expected_e2e_s) for one in remaining(plan, record))
+
+
+def expected_rest_s(plan: Plan, one: Remaining, expected_e2e_s: ExpectedRequest) -> float:
+    """Forecast of what one visit has yet to take."""
     steps = len(planned_steps(plan.load)) if plan.matrix is None else len(bursts(plan.matrix))
     return sum(
         expected_step_s(plan, one.visit.topology, step, expected_e2e_s)
-        for one in remaining(plan, record)
         for step in range(steps)
         if step not in one.steps_done
     )

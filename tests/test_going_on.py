@@ -1,4 +1,4 @@
-"""Plans that have a run go on after a loss: with new workers in place of lost ones."""
+"""Plans that have a run go on after a loss: with new workers in place of lost ones, without a topology that failed."""
 
 import json
 import subprocess
@@ -37,6 +37,10 @@ def read(folder: Path, name: str) -> Any:
 
 def workers_of(mark: str) -> list[psutil.Process]:
     return [process for process in marked(mark) if "--worker" in process.cmdline()]
+
+
+def engines_of(mark: str) -> list[psutil.Process]:
+    return [process for process in marked(mark) if "loadstair.simserver" in process.cmdline()]
 
 
 def check_books(folder: Path) -> None:
@@ -229,6 +233,53 @@ def test_workers_that_are_lost_again_and_again_end_the_run_which_can_be_resumed(
     assert [(step["load"], step["verdict"]) for step in steps] == [(4, "valid"), (6, "valid")]
 
 
+def test_a_topology_that_dies_is_named_at_the_end_and_resumed(tmp_path: Path) -> None:
+    load = {"steps": [2, 4], "warmup_s": 1, "hold_s": 3, "stop_early": False, "on_server_lost": "next"}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4), simulated("two", 2)], load=load, workers=1)
+    out = tmp_path / "out"
+    with started("run", plan, "--out", out) as process:
+        wait_for("the first step", lambda: steps_on_disk(out) >= 1)
+        time.sleep(1.0)  # in the second
+        (engine,) = engines_of(process.mark)  # type: ignore[attr-defined]
+        engine.kill()
+        ended = end_of(process)
+    assert ended.code == 3
+    assert ended.left_running == []
+    assert len(ended.error_lines) == 1
+    assert "one failed, the run went on with the rest: topology one: engine0 died" in ended.error_lines[0]
+    assert "topology one: engine0 died: it was ended by SIGKILL; its log is" in ended.out
+    folder = run_folder(out)
+    record = read(folder, "run.json")
+    assert record["ending"] == "topology_failed"
+    dead, other = record["visits"]
+    assert (dead["topology"], dead["finished"], dead["broke_off"]) == ("one", False, "topology_failed")
+    assert dead["broke_off_message"].startswith("topology one: engine0 died")
+    assert (other["topology"], other["finished"], other["broke_off"]) == ("two", True, None)
+    assert measured(folder, "two") == [(2, "valid"), (4, "valid")]
+    again = loadstair("run", "--resume", folder)
+    assert again.code == 0, again.err
+    record = read(folder, "run.json")
+    assert (record["ending"], len(record["visits"])) == ("complete", 3)
+    assert len({visit["visit"] for visit in record["visits"]}) == 3
+    assert measured(folder, "one") == [(2, "valid"), (4, "valid")]
+
+
 def measured(folder: Path, topology: str) -> list[tuple[float, str]]:
     steps = read(folder, "summary.json")["topologies"][topology]["steps"]
     return [(step["load"], step["verdict"]) for step in steps]
+
+
+def test_a_topology_that_never_comes_up_is_tried_once(tmp_path: Path) -> None:
+    missing = {"command": ["/no/such/server", "{port}"], "ready_url": "http://127.0.0.1:{port}/health"}
+    load = {"steps": [4], "warmup_s": 0.5, "hold_s": 2, "repeats": 2, "on_server_lost": "next"}
+    topologies = [simulated("here", 4), {"name": "gone", "kind": "processes", "processes": [missing]}]
+    plan = write_plan(tmp_path / "plan.yaml", topologies, load=load, workers=1)
+    ended = loadstair("run", plan, "--out", tmp_path / "out")
+    assert ended.code == 3
+    assert ended.out.count("; the run goes on") == 1
+    assert "gone: not visited again" in ended.out
+    assert "gone failed, the run went on with the rest: topology gone: engine0: cannot start" in ended.error_lines[0]
+    visits = read(run_folder(tmp_path / "out"), "run.json")["visits"]
+    assert [(visit["topology"], visit["repeat"], visit["finished"]) for visit in visits] == [
+        ("here", 0, True), ("here", 1, True),
+    ]  # fmt: skip

@@ -183,6 +183,8 @@ class Load(PlanValue):
     on_worker_lost: Literal["go_on", "replace"] = "go_on"
     """Who takes the step again in which a worker was lost, and those after it. go_on: the workers that are left;
     replace: all of them, with local ones started anew and remote ones waited for (`workers.wait_s`)."""
+    on_server_lost: Literal["stop", "next"] = "stop"
+    """When a topology cannot be brought up, or dies. stop: the run ends; next: it goes on with the next visit."""
 
 
 class Slo(PlanValue):

@@ -85,3 +85,15 @@ def test_a_death_stays_one_when_the_run_was_resumed_after_it() -> None:
     found = point(replace(run, run=record))
     assert found is not None
     assert (found.load, found.message) == (8, "the server died: engine0 died")
+
+
+def test_a_visit_that_got_to_its_end_did_not_die_in_a_run_that_went_on_without_another_topology() -> None:
+    (visit,) = RUN.run.visits
+    steps = (*visit.steps[:-1], replace(visit.steps[-1], tail_complete=False))
+    record = replace(
+        RUN.run,
+        visits=(replace(visit, steps=steps, finished=True),),
+        ending=Ending.TOPOLOGY_FAILED,
+        ending_message="another failed, the run went on with the rest: topology another: engine0 died",
+    )
+    assert point(replace(RUN, run=record)) is None

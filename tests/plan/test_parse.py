@@ -261,4 +261,7 @@ def test_check_tells_how_the_run_goes_on_after_a_loss_where_the_plan_says_so() -
         return [line for line in preview(plan, PLANS) if line.startswith("a lost ")]
 
     assert told() == []
-    assert told(on_worker_lost="replace") == ["a lost worker: all begin anew, and its step is taken again"]
+    assert told(on_worker_lost="replace", on_server_lost="next") == [
+        "a lost worker: all begin anew, and its step is taken again",
+        "a lost topology: the run goes on with the next visit",
+    ]

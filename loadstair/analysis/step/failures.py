@@ -52,14 +52,17 @@ def failures(
 
 
 def died_in(judged: JudgedStep, run: RunRecord) -> bool:
-    """Whether the run ended, perhaps to be resumed, because the topology died in this step."""
+    """Whether the visit ended because the topology died in this step, and with it perhaps the run."""
     ending, _ = _ending(judged, run)
     return ending is Ending.TOPOLOGY_FAILED and not judged.step.record.tail_complete
 
 
-def _ending(judged: JudgedStep, run: RunRecord) -> tuple[Ending, str | None]:
+def _ending(judged: JudgedStep, run: RunRecord) -> tuple[Ending | None, str | None]:
+    """Of the visit, where it ended early: by itself, or with the run."""
     visit = judged.step.visit
-    return (run.ending, run.ending_message) if visit.broke_off is None else (visit.broke_off, visit.broke_off_message)
+    if visit.finished or visit.broke_off is not None:
+        return visit.broke_off, visit.broke_off_message
+    return run.ending, run.ending_message
 
 
 def _of_step(
