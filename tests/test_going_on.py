@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from loadstair.topology.ports import free_ports
 from tests.cli import (
@@ -126,6 +127,25 @@ def test_a_soak_is_held_again(tmp_path: Path) -> None:
     assert (soak["verdict"], soak["visit"]) == ("valid", 1)
 
 
+def test_a_spike_is_taken_as_a_whole_again(tmp_path: Path) -> None:
+    load = {"shape": "spike", "steps": [2, 6], "warmup_s": 1, "hold_s": 3, "surge_s": 6, "recovery_s": 3}
+    plan = write_plan(
+        tmp_path / "plan.yaml",
+        [simulated("one", 4)],
+        load=load | {"on_worker_lost": "replace"},
+        workers=2,
+        slo={"ttft_ms_p90": 2000},
+    )
+    ended = with_a_worker_killed(plan, tmp_path / "out", steps_before=1)
+    assert ended.code in {0, 4}, ended.err  # a busy machine may make its short holds invalid
+    folder = run_folder(tmp_path / "out")
+    check_books(folder)
+    broken, whole = read(folder, "run.json")["visits"]
+    assert [len(step["workers_lost"]) for step in broken["steps"]] == [0, 1]
+    assert [(step["load"], step["workers_lost"]) for step in whole["steps"]] == [(2, []), (6, []), (2, [])]
+    assert [visit["visit"] for visit in read(folder, "summary.json")["spike"]["one"]["visits"]] == [1]
+
+
 @contextmanager
 def engine() -> Iterator[str]:
     """An address where remote workers reach it."""
@@ -233,35 +253,67 @@ def test_workers_that_are_lost_again_and_again_end_the_run_which_can_be_resumed(
     assert [(step["load"], step["verdict"]) for step in steps] == [(4, "valid"), (6, "valid")]
 
 
-def test_a_topology_that_dies_is_named_at_the_end_and_resumed(tmp_path: Path) -> None:
-    load = {"steps": [2, 4], "warmup_s": 1, "hold_s": 3, "stop_early": False, "on_server_lost": "next"}
-    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4), simulated("two", 2)], load=load, workers=1)
-    out = tmp_path / "out"
+def with_the_first_engine_killed(plan: Path, out: Path) -> Ended:
+    """In the middle of its second step."""
     with started("run", plan, "--out", out) as process:
         wait_for("the first step", lambda: steps_on_disk(out) >= 1)
-        time.sleep(1.0)  # in the second
+        time.sleep(1.0)
         (engine,) = engines_of(process.mark)  # type: ignore[attr-defined]
         engine.kill()
-        ended = end_of(process)
+        return end_of(process)
+
+
+def test_a_topology_that_dies_is_named_at_the_end_tried_again_and_completed_by_a_resumption(tmp_path: Path) -> None:
+    load = {"steps": [2, 4], "warmup_s": 1, "hold_s": 3, "repeats": 2, "stop_early": False, "on_server_lost": "next"}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4), simulated("two", 2)], load=load, workers=1)
+    ended = with_the_first_engine_killed(plan, tmp_path / "out")
     assert ended.code == 3
     assert ended.left_running == []
     assert len(ended.error_lines) == 1
     assert "one failed, the run went on with the rest: topology one: engine0 died" in ended.error_lines[0]
-    assert "topology one: engine0 died: it was ended by SIGKILL; its log is" in ended.out
-    folder = run_folder(out)
+    assert ended.out.count("; the run goes on") == 1
+    folder = run_folder(tmp_path / "out")
     record = read(folder, "run.json")
     assert record["ending"] == "topology_failed"
-    dead, other = record["visits"]
-    assert (dead["topology"], dead["finished"], dead["broke_off"]) == ("one", False, "topology_failed")
-    assert dead["broke_off_message"].startswith("topology one: engine0 died")
-    assert (other["topology"], other["finished"], other["broke_off"]) == ("two", True, None)
+    told = [(visit["topology"], visit["repeat"], visit["finished"], visit["broke_off"]) for visit in record["visits"]]
+    assert told == [
+        ("one", 0, False, "topology_failed"), ("two", 0, True, None),
+        ("two", 1, True, None), ("one", 1, True, None),
+    ]  # fmt: skip
+    assert record["visits"][0]["broke_off_message"].startswith("topology one: engine0 died")
     assert measured(folder, "two") == [(2, "valid"), (4, "valid")]
     again = loadstair("run", "--resume", folder)
     assert again.code == 0, again.err
     record = read(folder, "run.json")
-    assert (record["ending"], len(record["visits"])) == ("complete", 3)
-    assert len({visit["visit"] for visit in record["visits"]}) == 3
+    assert record["ending"] == "complete"
+    assert [(visit["visit"], visit["topology"], visit["repeat"]) for visit in record["visits"]][4:] == [(4, "one", 0)]
     assert measured(folder, "one") == [(2, "valid"), (4, "valid")]
+
+
+def test_a_matrix_goes_on_with_the_other_topology_and_the_test_it_died_in_has_failed(tmp_path: Path) -> None:
+    tests = [
+        {"id": "small", "users": 2, "input_tokens": 50, "output_tokens": 8},
+        {"id": "long", "users": 4, "input_tokens": 50, "output_tokens": 400},
+    ]
+    matrix = {"tests": tests, "runs": 1, "baseline_requests": 1, "warmup_requests": 1, "cooldown_s": 0}
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4), simulated("two", 2)], matrix=matrix, workers=1)
+    raw = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    raw["load"] = {"cooldown_s": 0, "on_server_lost": "next"}
+    del raw["workload"]["input_tokens"], raw["workload"]["output_tokens"]
+    plan.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    out = tmp_path / "out"
+    with started("run", plan, "--out", out) as process:
+        wait_for("all bursts but the last", lambda: steps_on_disk(out) == 4)
+        time.sleep(1.0)
+        (engine,) = engines_of(process.mark)  # type: ignore[attr-defined]
+        engine.kill()
+        ended = end_of(process)
+    assert ended.code == 3
+    assert "one failed, the run went on with the rest: topology one: engine0 died" in ended.error_lines[0]
+    told = read(run_folder(out), "summary.json")["matrix"]
+    failed = {name: [test["status"] == "failure" for test in told[name]["tests"]] for name in ("one", "two")}
+    assert failed == {"one": [False, True], "two": [False, False]}
+    assert "the server died: topology one: engine0 died" in told["one"]["tests"][1]["errors"][0]["message"]
 
 
 def measured(folder: Path, topology: str) -> list[tuple[float, str]]:
