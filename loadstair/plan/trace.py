@@ -12,6 +12,8 @@ from loadstair.errors import UsageError
 from loadstair.plan.arrivals import Arrivals, Trace
 from loadstair.plan.model import ArrivalKind, Load, LoadMode
 
+SPAN_S_MIN: Final = 1e-6
+"""From the first arrival to the last: a shorter one has no rate."""
 ROWS_MAX: Final = 1_000_000
 TOKENS_MAX: Final = 10_000_000
 
@@ -59,8 +61,8 @@ def read_trace(path: Path) -> Trace:
         raise UsageError(f"load.trace: {path}: is not UTF-8 text") from error
     except (_RowError, csv.Error) as error:
         raise UsageError(f"load.trace: {path}: {error}") from error
-    if len(rows) < 2 or rows[-1][0] <= rows[0][0]:
-        raise UsageError(f"load.trace: {path}: needs two arrivals at different times at least")
+    if len(rows) < 2 or rows[-1][0] - rows[0][0] < SPAN_S_MIN:
+        raise UsageError(f"load.trace: {path}: needs two arrivals at different times at least (a microsecond apart)")
     times_s, inputs, outputs = zip(*rows, strict=True)
     return Trace(
         offsets_s=tuple(time_s - times_s[0] for time_s in times_s),

@@ -53,6 +53,7 @@ def test_our_own_layout_may_lack_lengths_and_order(tmp_path: Path) -> None:
         ("offset_s\n", "is empty"),
         ("offset_s\n1\n", "needs two arrivals at different times"),
         ("offset_s\n1\n1\n", "needs two arrivals at different times"),
+        ("offset_s\n0\n5e-324\n", "needs two arrivals at different times"),
         ("when,what\n1,2\n", "has the columns when, what; known are offset_s"),
         ("offset_s\n0\nsoon\n", "line 3: offset_s: 'soon' is not a number"),
         ("offset_s\n0\n-1\n", "line 3: offset_s: '-1' is not a number of at least 0"),
