@@ -5,6 +5,8 @@ from typing import Final
 CONFIG_VARIABLE: Final = "LOADSTAIR_LOAD_CONFIG"
 """The path of the load room's configuration."""
 TOKEN_VARIABLE: Final = "LOADSTAIR_TOKEN"  # noqa: S105  the name of a variable
+TOKEN_HEADER: Final = "X-Loadstair-Token"  # noqa: S105  the name of a header
+"""Of every request to the master."""
 REMOTE_VARIABLE: Final = "LOADSTAIR_REMOTE_WORKER"
 """Set where the master is on another host and sends the configuration."""
 

@@ -26,7 +26,7 @@ from loadstair.drive.locustfile import locustfile
 from loadstair.drive.muster import Muster, check_address, wait_for_workers
 from loadstair.errors import LoadError
 from loadstair.fetch import Answer, FetchError, fetch
-from loadstair.locust_process import CONFIG_VARIABLE, SPOOL_VARIABLE, TOKEN_VARIABLE
+from loadstair.locust_process import CONFIG_VARIABLE, SPOOL_VARIABLE, TOKEN_HEADER, TOKEN_VARIABLE
 from loadstair.plain import one_line
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
@@ -411,7 +411,7 @@ class LoadSession:
         return fetch(
             self._url + name,
             body=None if body is None else json.dumps(body).encode(),
-            headers={"X-Loadstair-Token": self._token, "Content-Type": "application/json"},
+            headers={TOKEN_HEADER: self._token, "Content-Type": "application/json"},
             timeout_s=timeout_s,
             body_bytes_max=RECORDS_BYTES_MAX,
         )

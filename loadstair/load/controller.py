@@ -26,6 +26,7 @@ from loadstair.load.crew import Crew, NoAnswerError, worker_name
 from loadstair.load.door import Door
 from loadstair.load.gate import shares
 from loadstair.load.messages import FLUSH_S, LENGTHS, Command
+from loadstair.locust_process import TOKEN_HEADER
 from loadstair.plan.model import Lengths
 from loadstair.samples.record import Phase
 from loadstair.units import NS_PER_S
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 BARRIER_S: Final = 10.0
 SPAWN_S: Final = 30.0
 LEASE_LOOKS: Final = 8
-TOKEN_HEADER: Final = "X-Loadstair-Token"  # noqa: S105  the name of a header
 COUNTERS: Final = ("scheduled", "held_back", "started", "ok", "failed", "killed", "lost")
 START_AHEAD_NS: Final = NS_PER_S // 4
 """From the order to the beginning of an open loop's schedule: all workers have heard of it by then."""
