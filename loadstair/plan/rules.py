@@ -257,13 +257,10 @@ def _needs_balancer(count: int, has_balancer: bool, what: str, path: str) -> Ite
 
 
 def _simulated(plan: Plan, topology: SimulatedTopology, path: str) -> Iterator[Problem]:
-    model, gpu = find_model(plan.workload.model), find_gpu(topology.gpus.type)
-    if model is None:
-        known = ", ".join(model_names())
-        yield Problem(
-            path="workload.model",
-            message=f"{plan.workload.model!r} is not in the catalogue, which a simulated engine needs; it has {known}",
-        )
+    model, problem = _modelled(plan.workload.model)
+    gpu = find_gpu(topology.gpus.type)
+    if problem is not None:
+        yield problem
     if gpu is None:
         yield Problem(
             path=f"{path}.gpus.type",
@@ -289,6 +286,19 @@ def _simulated(plan: Plan, topology: SimulatedTopology, path: str) -> Iterator[P
             yield Problem(path=f"{at}.tp", message=message)
         elif model is not None and gpu is not None:
             yield from _fits(plan, model, gpu, engine.tp, engine.flags, at)
+
+
+def _modelled(name: str) -> tuple[Model, None] | tuple[None, Problem]:
+    """The model that a simulated engine can compute with, or why there is none."""
+    try:
+        model = find_model(name)
+    except ValueError as error:
+        return None, Problem(path="workload.model", message=str(error))
+    if model is not None:
+        return model, None
+    known = ", ".join(model_names())
+    message = f"{name!r} is not in the catalogue, which a simulated engine needs; it has {known}"
+    return None, Problem(path="workload.model", message=f"{message}, or give the path of its config.json")
 
 
 def _fits(
@@ -353,7 +363,8 @@ def expected_e2e_s(plan: Plan, topology: TopologyPlan, load: float) -> float | N
 def _expected_e2e_s(plan: Plan, topology: TopologyPlan, users: float) -> float | None:
     if not isinstance(topology, SimulatedTopology):
         return None
-    model, gpu = find_model(plan.workload.model), find_gpu(topology.gpus.type)
+    model, _ = _modelled(plan.workload.model)
+    gpu = find_gpu(topology.gpus.type)
     if model is None or gpu is None:
         return None
     return expected_request_s(

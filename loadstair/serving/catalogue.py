@@ -4,71 +4,32 @@ Names match Hugging Face ids, case-insensitively; the part after the slash is en
 """
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-Link = Literal["nvswitch", "nvlink_pairs", "pcie5", "pcie4"]
-"""How the GPUs of a machine reach each other. nvlink_pairs: a bridge between two cards, PCIe beyond the pair."""
+from loadstair.serving.gpu import Gpu, Link
+from loadstair.serving.hf_config import config_file, read_model
+from loadstair.serving.model import Model
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A dense decoder-only transformer, served in BF16."""
-
-    name: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-    tied_embeddings: bool
-    """The output matrix is the embedding matrix: stored once."""
-    qkv_bias: bool
-    qk_norm: bool
-    sliding_window: int | None
-    """Tokens that a local layer attends to; None where all layers are global."""
-    global_every: int | None
-    """Every n-th layer is global, the others local; None where all are global."""
-    extra_parameters: int
-    """Beside the decoder: a vision tower."""
-    context_tokens_max: int
-    parameters: int
-    source: str
-
-    @property
-    def global_layers(self) -> int:
-        return self.layers if self.global_every is None else self.layers // self.global_every
-
-    @property
-    def local_layers(self) -> int:
-        return self.layers - self.global_layers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    name: str
-    memory_mib: int
-    """As nvidia-smi shows it: less than the data sheet says."""
-    bandwidth_gb_per_s: float
-    bf16_tflop_per_s: float
-    """Dense, as all FLOP/s here."""
-    fp8_tflop_per_s: float | None
-    """None: the GPU has no FP8."""
-    link: Link
-    """By default: an optional bridge is taken as not fitted."""
-    nvlink_gb_per_s: float | None
-    """Both directions together; None without NVLink."""
-    usd_per_hour_low: float
-    usd_per_hour_high: float
-    source: str
-    note: str | None
+__all__ = ["Gpu", "Link", "Model", "find_gpu", "find_model", "gpu_names", "listed_model", "model_names"]
 
 
 def find_model(name: str) -> Model | None:
+    """One of the catalogue, or that of a Hugging Face `config.json` whose path, or whose folder's, `name` is.
+
+    None if there is neither. Raises ValueError for a configuration that cannot be used, see `read_model`.
+    """
+    listed = listed_model(name)
+    if listed is not None:
+        return listed
+    path = Path(name)
+    return read_model(path) if config_file(path).is_file() else None
+
+
+def listed_model(name: str) -> Model | None:
+    """One of the catalogue; no file is read that was not installed."""
     return _models().get(name.casefold())
 
 
@@ -94,7 +55,8 @@ def _models() -> dict[str, Model]:
 
 @cache
 def _gpus() -> dict[str, Gpu]:
-    return {row["name"].casefold(): Gpu(**row) for row in _rows("gpus.json", "gpus")}
+    rows = _rows("gpus.json", "gpus")
+    return {row["name"].casefold(): Gpu(**row | {"unverified": tuple(row["unverified"])}) for row in rows}
 
 
 def _rows(file_name: str, key: str) -> list[dict[str, Any]]:

@@ -8,15 +8,16 @@ is left out only costs, so every figure here is an upper bound. `steptime` says 
 from dataclasses import dataclass
 
 from loadstair.serving.catalogue import Gpu, Model
-from loadstair.serving.memory import BYTES_PER_VALUE, kv_bytes_per_sequence
+from loadstair.serving.formats import BF16_BYTES
+from loadstair.serving.memory import kv_bytes_per_sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """Bytes that one number takes in the GPU's memory."""
 
-    weight: float = BYTES_PER_VALUE
-    kv: float = BYTES_PER_VALUE
+    weight: float = BF16_BYTES
+    kv: float = BF16_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def _step_s(engines: Engines, *, rows: float, context_tokens: float) -> float:
     weights_bytes = read_parameters(model) * stored.weight
     # The catalogue's figure is for BF16. A window makes it concave: by the mean context it is a little too much for
     # contexts that lie on both sides of the window.
-    kv_bytes = kv_bytes_per_sequence(model, round(max(0.0, context_tokens))) * stored.kv / BYTES_PER_VALUE
+    kv_bytes = kv_bytes_per_sequence(model, round(max(0.0, context_tokens))) * stored.kv / BF16_BYTES
     bandwidth = engines.tp * engines.gpu.bandwidth_gb_per_s * 1e9
     return (weights_bytes + rows * kv_bytes) / bandwidth
 
@@ -90,5 +91,5 @@ def _computed_parameters(model: Model) -> int:
 def _peak(engines: Engines) -> float:
     """FLOP/s of one engine: the fastest arithmetic of its GPUs that weights of this size could use."""
     gpu = engines.gpu
-    fp8 = gpu.fp8_tflop_per_s if engines.stored.weight < BYTES_PER_VALUE else None
+    fp8 = gpu.fp8_tflop_per_s if engines.stored.weight < BF16_BYTES else None
     return engines.tp * (fp8 or gpu.bf16_tflop_per_s) * 1e12

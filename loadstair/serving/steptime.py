@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadstair.serving.catalogue import Gpu, Link, Model
-from loadstair.serving.memory import BYTES_PER_VALUE, kv_tokens
+from loadstair.serving.formats import BF16_BYTES
+from loadstair.serving.memory import kv_tokens
 
 US = 1e-6
 
@@ -84,7 +85,7 @@ class StepModel:
         kv_heads = max(1.0, model.kv_heads / tp)
         self._kv_width = 2 * kv_heads * model.head_dim
         decode_bandwidth = self._bandwidth * DECODE_ATTENTION_BANDWIDTH_EFFICIENCY
-        self._decode_s_per_token = self._kv_width * BYTES_PER_VALUE / decode_bandwidth
+        self._decode_s_per_token = self._kv_width * BF16_BYTES / decode_bandwidth
         flop_per_pair = 4 * model.head_dim * model.heads / tp
         self._prefill_s_per_pair = flop_per_pair / (self._peak * PREFILL_ATTENTION_PEAK_EFFICIENCY)
         self._linear_s_by_tokens: dict[int, float] = {}
@@ -137,7 +138,7 @@ class StepModel:
             + self._gemm_s(tokens, gated_width, model.hidden)
             + self._gemm_s(tokens, model.hidden, gated_width / 2)
         )
-        hidden_bytes = tokens * model.hidden * BYTES_PER_VALUE
+        hidden_bytes = tokens * model.hidden * BF16_BYTES
         reduce_s = 0.0
         if self._all_reduce is not None:
             bus = self._all_reduce.bus_gb_per_s * 1e9
@@ -146,7 +147,7 @@ class StepModel:
         # rotary embedding; the activation reads two rows and writes one.
         values = tokens * (8 * model.hidden + 2 * (query_width + self._kv_width) + 1.5 * gated_width)
         elementwise_bandwidth = self._bandwidth * ELEMENTWISE_BANDWIDTH_EFFICIENCY
-        elementwise_s = ELEMENTWISE_START_S + values * BYTES_PER_VALUE / elementwise_bandwidth
+        elementwise_s = ELEMENTWISE_START_S + values * BF16_BYTES / elementwise_bandwidth
         return gemm_s + 2 * reduce_s + elementwise_s
 
     def _head_s(self, rows: int) -> float:
@@ -160,7 +161,7 @@ class StepModel:
 
     def _gemm_s(self, rows: int, columns: float, inner: float) -> float:
         """Memory and compute time joined by a cubic mean: near the larger one, above both where they meet."""
-        transferred = BYTES_PER_VALUE * (columns * inner + rows * (columns + inner))
+        transferred = BF16_BYTES * (columns * inner + rows * (columns + inner))
         memory_s = transferred / (self._bandwidth * GEMM_BANDWIDTH_EFFICIENCY)
         compute_s = 2.0 * rows * columns * inner / (self._peak * GEMM_PEAK_EFFICIENCY)
         return GEMM_START_S + float((memory_s**3 + compute_s**3) ** (1 / 3))

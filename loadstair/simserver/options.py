@@ -40,9 +40,7 @@ class _Parser(argparse.ArgumentParser):
 def parse_options(argv: Sequence[str]) -> Options:
     """Raises UsageError, and SystemExit for --help."""
     given = _parser().parse_args(argv)
-    model = find_model(given.model)
-    if model is None:
-        raise UsageError(f"simserver: --model {given.model}: not in the catalogue; known: {', '.join(model_names())}")
+    model = _model(given.model)
     gpu = find_gpu(given.gpu)
     if gpu is None:
         raise UsageError(f"simserver: --gpu {given.gpu}: not in the catalogue; known: {', '.join(gpu_names())}")
@@ -84,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ledger", type=Path, help="file that gets a JSON line for each request")
     parser.add_argument("--fault", help=FAULT_SYNTAX)
     return parser
+
+
+def _model(name: str) -> Model:
+    try:
+        model = find_model(name)
+    except ValueError as error:
+        raise UsageError(f"simserver: --model {error}") from error
+    if model is None:
+        known = ", ".join(model_names())
+        raise UsageError(f"simserver: --model {name}: not in the catalogue; known: {known}, or a config.json's path")
+    return model
 
 
 def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) -> SchedulerConfig:

@@ -1,8 +1,13 @@
 """The catalogue: what it finds, and that its shapes add up to the published sizes."""
 
+from pathlib import Path
+
 import pytest
 
-from loadstair.serving.catalogue import Model, find_gpu, find_model, gpu_names, model_names
+from loadstair.serving.catalogue import find_gpu, find_model, gpu_names, listed_model, model_names
+from tests.serving.reference import reference_gpus, reference_models
+
+GIVEN_IN_PURCHASE = {"purchase_usd_low", "purchase_usd_high"}
 
 
 def test_a_model_is_found_by_its_hugging_face_id_in_any_case():
@@ -20,22 +25,39 @@ def test_what_is_not_in_the_catalogue_is_none():
     assert find_gpu("h900-sxm") is None
 
 
-def parameters_from_shapes(model: Model) -> int:
-    query, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    attention = 2 * model.hidden * query + 2 * model.hidden * kv
-    bias = query + 2 * kv if model.qkv_bias else 0
-    layer = attention + bias + 3 * model.hidden * model.intermediate
-    embeddings = model.vocab * model.hidden * (1 if model.tied_embeddings else 2)
-    return model.layers * layer + embeddings + model.extra_parameters
+def test_the_catalogue_has_every_model_and_gpu_of_the_reference():
+    assert {row["hf"] for row in reference_models()} == set(model_names())
+    assert {row["id"] for row in reference_gpus()} == set(gpu_names())
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_parameters_follow_from_the_shapes_but_for_norms(name):
-    model = find_model(name)
+@pytest.mark.parametrize("row", reference_models(), ids=lambda row: str(row["id"]))
+def test_the_published_parameters_follow_from_the_shapes(row):
+    model = find_model(row["hf"])
     assert model is not None
-    assert (
-        0 <= model.parameters - parameters_from_shapes(model) < 0.0002 * model.parameters
-    )  # norms: layers x hidden x 2..4
+    assert model.parameters == row["params"]
+    assert model.linear_parameters == row["params_linear"]
+    assert model.embedding_parameters == row["params_embed"]
+    assert model.parameters / 1e9 == pytest.approx(row["pub"], abs=0.005)
+
+
+def test_gemma_without_its_vision_tower_has_the_parameters_that_keras_hub_publishes():
+    gemma = find_model("google/gemma-3-12b-it")
+    assert gemma is not None
+    padding = (262208 - 262144) * gemma.hidden  # rows that only pad the vocabulary
+    assert gemma.parameters - gemma.extra_parameters - padding == 11_765_788_416
+
+
+def test_a_model_keeps_its_trap():
+    qwen3, llama = find_model("Qwen3-32B"), find_model("Llama-3.1-405B-Instruct")
+    assert qwen3 is not None
+    assert llama is not None
+    assert (qwen3.heads, qwen3.intermediate) == (64, 25600)  # often listed with 40 and 27648, those of Qwen2.5
+    assert llama.kv_heads == 8  # 16 in older exports
+
+
+def test_vllm_refuses_float16_for_gemma_3_alone():
+    refused = {name for name in model_names() if (model := find_model(name)) is not None and model.float16_refused}
+    assert refused == {"google/gemma-3-12b-it"}
 
 
 def test_h100_nvl_reaches_its_peers_through_pairs_by_default():
@@ -45,9 +67,34 @@ def test_h100_nvl_reaches_its_peers_through_pairs_by_default():
     assert (nvl.link, sxm.link) == ("nvlink_pairs", "nvswitch")
 
 
+@pytest.mark.parametrize("row", reference_gpus(), ids=lambda row: str(row["id"]))
+def test_a_gpu_has_the_figures_of_the_reference(row):
+    gpu = find_gpu(row["id"])
+    assert gpu is not None
+    assert gpu.memory_mib == row["mem_mib_smi"]
+    assert gpu.bandwidth_gb_per_s == row["bw_gbs"]
+    assert (gpu.bf16_tflop_per_s, gpu.fp8_tflop_per_s) == (row["bf16"], row["fp8"])
+    assert (gpu.nvlink_gb_per_s or 0) == row["nvlink_bidir_gbs"]
+    assert (gpu.tdp_w, gpu.pcie) == (row["tdp"], row["pcie"])
+    assert [gpu.usd_per_hour_low, gpu.usd_per_hour_high] == row["rent"]
+    assert [gpu.purchase_usd_low, gpu.purchase_usd_high] == row["buy"]
+
+
 @pytest.mark.parametrize("name", gpu_names())
-def test_every_gpu_says_where_its_figures_come_from_and_has_a_price_range(name):
+def test_every_gpu_says_where_its_figures_come_from_and_which_were_not_checked(name):
     gpu = find_gpu(name)
     assert gpu is not None
     assert gpu.source
-    assert 0 < gpu.usd_per_hour_low <= gpu.usd_per_hour_high
+    assert gpu.usd_per_hour_source
+    assert gpu.purchase_source
+    assert gpu.usd_per_hour_as_of[:3] == "202"
+    assert set(gpu.unverified) >= GIVEN_IN_PURCHASE
+    assert all(hasattr(gpu, field) for field in gpu.unverified)
+    assert ("bandwidth_gb_per_s" in gpu.unverified) == ("from memory" in gpu.source)
+
+
+def test_the_catalogue_alone_reads_no_file(tmp_path: Path):
+    (tmp_path / "config.json").write_text("not JSON")
+    assert listed_model(str(tmp_path)) is None
+    with pytest.raises(ValueError, match="is not JSON"):
+        find_model(str(tmp_path))

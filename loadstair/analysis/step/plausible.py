@@ -15,14 +15,14 @@ import numpy as np
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.measure import VisitStep
 from loadstair.plan.model import FlagValue, Plan, SimulatedTopology, TopologyPlan, Workload
-from loadstair.serving.catalogue import find_gpu, find_model
+from loadstair.serving.catalogue import find_gpu, listed_model
+from loadstair.serving.formats import FOUR_BITS
 from loadstair.serving.roofline import Engines, Stored, output_tokens_per_s_ceiling, stream_tokens_per_s_ceiling
 
 TOLERANCE = 0.03
 """Above the ceiling: what data sheets are rounded by. (Memory clocks differ by no more between cards of a type.)"""
 ABOVE_CEILING = "ceiling.throughput"
 ABOVE_STREAM_CEILING = "ceiling.stream"
-FOUR_BITS = ("awq", "gptq", "int4", "w4a16", "bitsandbytes", "nf4", "mxfp4", "nvfp4", "fp4", "gguf", "marlin")
 SPECULATIVE = ("speculative_config", "speculative_model", "num_speculative_tokens", "speculative_algorithm")
 
 
@@ -75,7 +75,7 @@ def _computed(step: VisitStep, workload: Workload, unshared_tokens: float) -> fl
 
 def _engines(topology: TopologyPlan, model_name: str) -> Engines | None:
     gpus = topology.gpus
-    model, gpu = find_model(model_name), None if gpus is None else find_gpu(gpus.type)
+    model, gpu = listed_model(model_name), None if gpus is None else find_gpu(gpus.type)
     if model is None or gpus is None or gpu is None:
         return None
     planned = topology.engines
