@@ -5,7 +5,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from loadstair.simserver.scheduler import Request, Scheduler, Step, Token
+from loadstair.simserver.scheduler import Scheduler
+from loadstair.simserver.sequence import Request, Token
+from loadstair.simserver.timed import Service, TimedEngine
 from loadstair.units import NS_PER_S
 
 CLIENT_TURNAROUND_NS = 200_000
@@ -40,7 +42,7 @@ Lengths = Callable[[int], tuple[int, int]]
 
 
 def run_closed_loop(
-    schedulers: tuple[Scheduler, ...],
+    schedulers: tuple[Scheduler | Service, ...],
     *,
     users: int,
     lengths: Lengths,
@@ -50,10 +52,11 @@ def run_closed_loop(
 ) -> ClosedLoopResult:
     """Users start `user_gap_ns` apart and send their next request when the last one ended.
 
-    Requests go round robin over the engines. The loop runs on after the window until every
-    request sent in it has ended, so that none of its tokens is missing.
+    Requests go round robin over the engines, each a scheduler or a service such as `PrefillDecode`. The loop runs on
+    after the window until every request sent in it has ended, so that none of its tokens is missing.
     """
-    loop = _Loop(schedulers, lengths, stop_sending_ns=window_end_ns)
+    services = tuple(TimedEngine(one) if isinstance(one, Scheduler) else one for one in schedulers)
+    loop = _Loop(services, lengths, stop_sending_ns=window_end_ns)
     for user in range(users):
         loop.send_at(user * user_gap_ns)
     loop.run()
@@ -61,62 +64,61 @@ def run_closed_loop(
 
 
 class _Loop:
-    def __init__(self, schedulers: tuple[Scheduler, ...], lengths: Lengths, stop_sending_ns: int) -> None:
+    def __init__(self, services: tuple[Service, ...], lengths: Lengths, stop_sending_ns: int) -> None:
         self.traces: list[RequestTrace] = []
-        self._schedulers = schedulers
+        self._services = services
         self._lengths = lengths
         self._stop_sending_ns = stop_sending_ns
-        self._steps: list[Step | None] = [None] * len(schedulers)
-        self._round_robin: Iterator[int] = itertools.cycle(range(len(schedulers)))
+        self._round_robin: Iterator[int] = itertools.cycle(range(len(services)))
         self._sent = 0
         self._token_ns: dict[str, list[int]] = {}
         self._order = itertools.count()
-        # (time, tie-break, engine whose step ends then; None: a user sends)
+        # (time, tie-break, service in which something happens then; None: a user sends)
         self._events: list[tuple[int, int, int | None]] = []
+        # When something next happens in each service, as the events have it.
+        self._expected_ns: list[int | None] = [None] * len(services)
 
     def send_at(self, at_ns: int) -> None:
         self._push(at_ns, None)
 
     def run(self) -> None:
         while self._events:
-            now_ns, _, engine = heapq.heappop(self._events)
-            if engine is None:
+            now_ns, _, service = heapq.heappop(self._events)
+            if service is None:
                 self._send(now_ns)
-            else:
-                self._end_step(engine, now_ns)
+            elif self._expected_ns[service] == now_ns:
+                self._advance(service, now_ns)
 
-    def _push(self, at_ns: int, engine: int | None) -> None:
-        heapq.heappush(self._events, (at_ns, next(self._order), engine))
+    def _push(self, at_ns: int, service: int | None) -> None:
+        heapq.heappush(self._events, (at_ns, next(self._order), service))
 
     def _send(self, now_ns: int) -> None:
         if now_ns >= self._stop_sending_ns:
             return
-        engine = next(self._round_robin)
+        service = next(self._round_robin)
         input_tokens, output_tokens = self._lengths(self._sent)
         request = Request(id=str(self._sent), prompt_tokens=input_tokens, max_tokens=output_tokens, arrival_ns=now_ns)
         self._sent += 1
         self._token_ns[request.id] = []
-        self._schedulers[engine].add(request)
-        if self._steps[engine] is None:
-            self._start_step(engine, now_ns)
+        self._services[service].add(request, now_ns)
+        self._expect(service)
 
-    def _start_step(self, engine: int, now_ns: int) -> None:
-        step = self._schedulers[engine].next_step(now_ns)
-        self._steps[engine] = step
-        if step is not None:
-            self._push(step.end_ns, engine)
+    def _advance(self, service: int, now_ns: int) -> None:
+        for token in self._services[service].advance(now_ns):
+            self._record(service, token, now_ns)
+        self._expected_ns[service] = None
+        self._expect(service)
 
-    def _end_step(self, engine: int, now_ns: int) -> None:
-        step = self._steps[engine]
-        assert step is not None
-        for token in self._schedulers[engine].finish_step(step):
-            self._record(engine, token, now_ns)
-        self._start_step(engine, now_ns)
+    def _expect(self, service: int) -> None:
+        next_ns = self._services[service].next_ns
+        if next_ns is not None and next_ns != self._expected_ns[service]:
+            self._expected_ns[service] = next_ns
+            self._push(next_ns, service)
 
-    def _record(self, engine: int, token: Token, now_ns: int) -> None:
+    def _record(self, service: int, token: Token, now_ns: int) -> None:
         request = token.sequence.request
-        self._token_ns[request.id].append(now_ns)
+        self._token_ns[request.id].extend([now_ns] * token.tokens)
         if token.finish is not None:
             token_ns = tuple(self._token_ns.pop(request.id))
-            self.traces.append(RequestTrace(engine=engine, sent_ns=request.arrival_ns, token_ns=token_ns))
+            self.traces.append(RequestTrace(engine=service, sent_ns=request.arrival_ns, token_ns=token_ns))
             self.send_at(now_ns + CLIENT_TURNAROUND_NS)
