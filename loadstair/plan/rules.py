@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from loadstair.errors import Problem
+from loadstair.plan.flags import flag_problems, number
 from loadstair.plan.matrix import longest_request_tokens, matrix_problems
 from loadstair.plan.model import (
     ArrivalKind,
     ComposeTopology,
     EndpointKind,
     ExternalTopology,
+    FlagValue,
     KubernetesTopology,
     Load,
     LoadMode,
@@ -32,15 +34,6 @@ from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_na
 from loadstair.serving.memory import kv_tokens
 from loadstair.serving.steptime import expected_request_s
 
-SIMULATED_FLAGS = (
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "gpu_memory_utilization",
-    "block_size",
-    "max_model_len",
-)
-"""Engine flags that the simulated engine knows, by vLLM's names."""
-
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 SECRET_NAME = re.compile(
     r"auth|cookie|secret|passw|credential|api[-_]?key|subscription-key|(^|[-_])token$", re.IGNORECASE
@@ -51,6 +44,7 @@ MAX_NUM_SEQS_DEFAULT = 256
 MAX_NUM_BATCHED_TOKENS_DEFAULT = 8192
 GPU_MEMORY_UTILIZATION_DEFAULT = 0.9
 LITTLE_ROUNDS = 20
+ROUNDING = 1e-9
 EXPECTED_IN_FLIGHT_MAX = 1024.0
 
 
@@ -266,21 +260,10 @@ def _simulated(plan: Plan, topology: SimulatedTopology, path: str) -> Iterator[P
             path=f"{path}.gpus.type",
             message=f"{topology.gpus.type!r} is not in the catalogue: {', '.join(gpu_names())}",
         )
-    used = sum(engine.tp for engine in topology.engines)
-    if used > topology.gpus.count:
-        yield Problem(path=f"{path}.engines", message=f"use {used} GPUs, but gpus.count is {topology.gpus.count}")
+    yield from _gpu_room(topology, path)
     for index, engine in enumerate(topology.engines):
         at = f"{path}.engines[{index}]"
-        for flag, value in engine.flags.items():
-            if flag not in SIMULATED_FLAGS:
-                message = f"a simulated engine has no such flag; it has {', '.join(SIMULATED_FLAGS)}"
-                yield Problem(path=f"{at}.flags.{flag}", message=message)
-            elif isinstance(value, bool | str) or value <= 0:
-                yield Problem(path=f"{at}.flags.{flag}", message=f"must be a number above 0, not {value!r}")
-            elif flag == "gpu_memory_utilization" and value > 1:
-                yield Problem(path=f"{at}.flags.{flag}", message=f"is a share of the memory, at most 1, not {value:g}")
-            elif flag != "gpu_memory_utilization" and value != int(value):
-                yield Problem(path=f"{at}.flags.{flag}", message=f"must be a whole number, not {value:g}")
+        yield from flag_problems(engine.flags, at)
         if model is not None and model.heads % engine.tp:
             message = f"{engine.tp} does not divide the model's {model.heads} attention heads"
             yield Problem(path=f"{at}.tp", message=message)
@@ -301,18 +284,32 @@ def _modelled(name: str) -> tuple[Model, None] | tuple[None, Problem]:
     return None, Problem(path="workload.model", message=f"{message}, or give the path of its config.json")
 
 
-def _fits(
-    plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, bool | int | float | str], at: str
-) -> Iterator[Problem]:
-    if any(isinstance(value, bool | str) for value in flags.values()):
-        return
+def _gpu_room(topology: SimulatedTopology, path: str) -> Iterator[Problem]:
+    """Engines may share GPUs: each takes its share of their time, and of their memory."""
+    count = topology.gpus.count
+    used = sum(engine.tp * number(engine.flags, "gpu_share", 1.0) for engine in topology.engines)
+    if used > count + ROUNDING:
+        yield Problem(path=f"{path}.engines", message=f"use {used:g} GPUs, but gpus.count is {count}")
+    memory = sum(
+        engine.tp * number(engine.flags, "gpu_memory_utilization", GPU_MEMORY_UTILIZATION_DEFAULT)
+        for engine in topology.engines
+    )
+    if used <= count + ROUNDING and memory > count + ROUNDING:
+        message = (
+            f"share GPUs and want the memory of {memory:g}, but gpus.count is {count}: "
+            "give each its part of it as gpu_memory_utilization"
+        )
+        yield Problem(path=f"{path}.engines", message=message)
+
+
+def _fits(plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, FlagValue], at: str) -> Iterator[Problem]:
     room = kv_tokens(
         model,
         gpu,
         tp,
-        gpu_memory_utilization=float(flags.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION_DEFAULT)),
-        max_num_batched_tokens=int(flags.get("max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS_DEFAULT)),
-        max_num_seqs=int(flags.get("max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
+        gpu_memory_utilization=number(flags, "gpu_memory_utilization", GPU_MEMORY_UTILIZATION_DEFAULT),
+        max_num_batched_tokens=int(number(flags, "max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS_DEFAULT)),
+        max_num_seqs=int(number(flags, "max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
     )
     needed = plan.workload.input_tokens.mean + plan.workload.output_tokens.mean
     if plan.matrix is not None:
@@ -367,14 +364,16 @@ def _expected_e2e_s(plan: Plan, topology: TopologyPlan, users: float) -> float |
     gpu = find_gpu(topology.gpus.type)
     if model is None or gpu is None:
         return None
-    return expected_request_s(
+    first = topology.engines[0]
+    alone_s = expected_request_s(
         model,
         gpu,
-        topology.engines[0].tp,
+        first.tp,
         topology.gpus.link or gpu.link,
         engines=len(topology.engines),
         concurrent=users,
         input_tokens=plan.workload.input_tokens.mean,
         output_tokens=plan.workload.output_tokens.mean,
-        max_num_seqs=int(topology.engines[0].flags.get("max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
+        max_num_seqs=int(number(first.flags, "max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
     )
+    return alone_s / number(first.flags, "speed", 1.0) / number(first.flags, "gpu_share", 1.0)

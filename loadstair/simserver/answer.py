@@ -26,9 +26,12 @@ class Answer(Protocol):
 
     write_ns: list[int]
     """One for each write of tokens: right before it was handed to the kernel."""
+    cached_tokens: int
+    """Of the prompt, found in the prefix cache: known with the last token."""
 
-    def token(self, number: int, finish: FinishReason | None) -> int:
-        """Takes the output token with this number (from 0), `finish` on the last; when that was, CLOCK_REALTIME ns.
+    def token(self, number: int, finish: FinishReason | None, count: int = 1) -> int:
+        """Takes the output token with this number (from 0), and those after it that came in the same step, `count` in
+        all; `finish` with the last. When that was, CLOCK_REALTIME ns.
 
         Raises SlowClientError.
         """
@@ -47,14 +50,26 @@ class AnswerHead:
     model_name: str
     created_s: int
     kind: Kind
+    tells_cached: bool = False
+    """Whether `usage` says how many prompt tokens were in the prefix cache."""
 
-    def chunk(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> dict[str, Any]:
+    def usage(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> dict[str, Any]:
+        usage: dict[str, Any] = {
+            "prompt_tokens": prompt_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+            "completion_tokens": completion_tokens,
+        }
+        if self.tells_cached:
+            usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+        return usage
+
+    def chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> dict[str, Any]:
         return self._object("chat.completion.chunk", choices, usage)
 
-    def whole(self, choices: list[dict[str, Any]], usage: dict[str, int]) -> dict[str, Any]:
+    def whole(self, choices: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
         return self._object("chat.completion", choices, usage)
 
-    def _object(self, chat_name: str, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> dict[str, Any]:
+    def _object(self, chat_name: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> dict[str, Any]:
         chat = self.kind == "chat"
         fields: dict[str, Any] = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{self.request_id}",
@@ -66,14 +81,6 @@ class AnswerHead:
         return fields if usage is None else fields | {"usage": usage}
 
 
-def usage_of(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    return {
-        "prompt_tokens": prompt_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-        "completion_tokens": completion_tokens,
-    }
-
-
 @dataclass(slots=True)
 class CollectedAnswer:
     """Not streamed: the text is there when the last token is."""
@@ -81,24 +88,25 @@ class CollectedAnswer:
     tokens: int = 0
     finish: FinishReason | None = None
     write_ns: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
 
-    def token(self, number: int, finish: FinishReason | None) -> int:
-        self.tokens = number + 1
+    def token(self, number: int, finish: FinishReason | None, count: int = 1) -> int:
+        self.tokens = number + count
         self.finish = finish
         return clock.now_ns()
 
     def body(self, head: AnswerHead, request: CompletionRequest) -> dict[str, Any]:
-        text = "".join(TOKEN_TEXTS[number % len(TOKEN_TEXTS)] for number in range(self.tokens))
+        text = _text(range(self.tokens))
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": self.finish}
         if head.kind == "chat":
             choice["message"] = {"role": "assistant", "content": text}
         else:
             choice["text"] = text
-        return head.whole([choice], usage_of(request.prompt_tokens, self.tokens))
+        return head.whole([choice], head.usage(request.prompt_tokens, self.tokens, self.cached_tokens))
 
 
 class StreamedAnswer:
-    """Server-sent events, one chunk a token, written straight to the connection.
+    """Server-sent events, one chunk for what a step gave, nearly always a token, written straight to the connection.
 
     The first write carries the role chunk too, the last one the finish chunk, the usage and `[DONE]`: each is one
     `send`, as all that one step gives a stream.
@@ -117,6 +125,7 @@ class StreamedAnswer:
         `ends_properly`: False leaves out all that follows the last token (a fault to test clients with).
         """
         self.write_ns: list[int] = []
+        self.cached_tokens = 0
         self._transport = transport
         self._head = head
         self._request = request
@@ -125,12 +134,15 @@ class StreamedAnswer:
         before, _, after = self._frame(_token_event(head, PLACEHOLDER)).rpartition(PLACEHOLDER.encode())
         self._before, self._after = before, after
 
-    def token(self, number: int, finish: FinishReason | None) -> int:
-        data = self._before + TOKEN_BYTES[number % len(TOKEN_BYTES)] + self._after
+    def token(self, number: int, finish: FinishReason | None, count: int = 1) -> int:
+        if count == 1:
+            data = self._before + TOKEN_BYTES[number % len(TOKEN_BYTES)] + self._after
+        else:
+            data = self._frame(_token_event(self._head, _text(range(number, number + count))))
         if number == 0 and self._head.kind == "chat":
             data = self._frame(_role_event(self._head)) + data
         if finish is not None and self._ends_properly:
-            data += self._frames_after(number + 1, finish)
+            data += self._frames_after(number + count, finish)
         transport = self._transport
         if transport.is_closing() or transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             raise SlowClientError
@@ -144,12 +156,16 @@ class StreamedAnswer:
     def _frames_after(self, tokens: int, finish: FinishReason) -> bytes:
         frames = self._frame(_finish_event(self._head, finish))
         if self._request.include_usage:
-            usage = usage_of(self._request.prompt_tokens, tokens)
+            usage = self._head.usage(self._request.prompt_tokens, tokens, self.cached_tokens)
             frames += self._frame(_event(self._head.chunk([], usage)))
         return frames + self._frame(b"data: [DONE]\n\n")
 
     def _frame(self, event: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event
+
+
+def _text(numbers: range) -> str:
+    return "".join(TOKEN_TEXTS[number % len(TOKEN_TEXTS)] for number in numbers)
 
 
 def _event(chunk: dict[str, Any]) -> bytes:

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loadstair.simserver.prompt import block_hashes
+
 Kind = Literal["chat", "completions"]
 
 
@@ -30,18 +32,36 @@ class CompletionRequest:
     stream: bool
     include_usage: bool
     """A last chunk with the token counts, in a stream."""
+    priority: int = 0
+    lora: str | None = None
+    """The adapter that was asked for as the model; None for the model itself."""
+    prompt_blocks: tuple[int, ...] = ()
+    """Of the prompt, for the prefix cache; empty without one."""
 
 
-def parse_completion(kind: Kind, body: bytes, *, model_name: str, max_model_len: int) -> CompletionRequest:
-    """Raises ApiError for what vLLM would refuse, and for what this engine cannot do (several choices)."""
+def parse_completion(
+    kind: Kind,
+    body: bytes,
+    *,
+    model_name: str,
+    max_model_len: int,
+    adapters: tuple[str, ...] = (),
+    prefix_block_size: int | None = None,
+) -> CompletionRequest:
+    """`prefix_block_size`: tokens in a block of the prefix cache, None without one.
+
+    Raises ApiError for what vLLM would refuse, and for what this engine cannot do (several choices).
+    """
     fields = _json_object(body)
     model = fields.get("model", model_name)
-    if model != model_name:
+    if model != model_name and model not in adapters:
         message = f"The model `{model}` does not exist."
         raise ApiError(404, message, kind="NotFoundError", param="model")
     if _integer(fields, "n", default=1) != 1:
         raise ApiError(400, "n must be 1: this engine gives one choice", param="n")
-    prompt_tokens = _chat_tokens(fields) if kind == "chat" else _prompt_tokens(fields)
+    lora = None if model == model_name else model
+    prompt = _chat_words(fields) if kind == "chat" else _prompt_words(fields)
+    prompt_tokens = max(1, len(prompt))
     room = max_model_len - prompt_tokens
     if room < 1:
         message = (
@@ -70,6 +90,9 @@ def parse_completion(kind: Kind, body: bytes, *, model_name: str, max_model_len:
         ignore_eos=bool(fields.get("ignore_eos", False)),
         stream=bool(fields.get("stream", False)),
         include_usage=bool(stream_options.get("include_usage", False)),
+        priority=_integer(fields, "priority", default=0),
+        lora=lora,
+        prompt_blocks=() if prefix_block_size is None else block_hashes(prompt, prefix_block_size, lora=lora),
     )
 
 
@@ -102,32 +125,32 @@ def _integer(fields: dict[str, Any], name: str, *, default: int) -> int:
     return value
 
 
-def _chat_tokens(fields: dict[str, Any]) -> int:
+def _chat_words(fields: dict[str, Any]) -> list[str]:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise ApiError(400, "messages must be a list of at least one message", param="messages")
-    return max(1, sum(_content_tokens(message.get("content")) for message in messages))
+    return [word for message in messages for word in _content_words(message.get("content"))]
 
 
-def _content_tokens(content: object) -> int:
+def _content_words(content: object) -> list[str]:
     match content:
         case None:
-            return 0
+            return []
         case str():
-            return len(content.split())
+            return content.split()
         case list():
             texts = [part.get("text", "") for part in content if isinstance(part, dict)]
-            return sum(len(text.split()) for text in texts if isinstance(text, str))
+            return [word for text in texts if isinstance(text, str) for word in text.split()]
         case _:
             raise ApiError(400, "content must be a string or a list of parts", param="messages")
 
 
-def _prompt_tokens(fields: dict[str, Any]) -> int:
-    """Words of a string, or the length of a list of token ids."""
+def _prompt_words(fields: dict[str, Any]) -> list[str] | list[int]:
+    """Words of a string, or token ids as they are."""
     match fields.get("prompt"):
         case str(text) | [str(text)]:
-            return max(1, len(text.split()))
+            return text.split()
         case [int(), *_] as ids if all(isinstance(token, int) for token in ids):
-            return len(ids)
+            return list(ids)
         case _:
             raise ApiError(400, "prompt must be one string or one list of token ids", param="prompt")

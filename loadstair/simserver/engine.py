@@ -67,10 +67,13 @@ class Engine:
         prompt_tokens: int,
         max_tokens: int,
         stop_after: int | None,
+        priority: int = 0,
+        prompt_blocks: tuple[int, ...] = (),
+        lora: str | None = None,
     ) -> Live:
         """`live.done` is set when the answer has its last token; it raises AbortedError if the request was cut.
 
-        Raises ValueError for a request that the engine could never finish.
+        Raises ValueError for a request that the engine could never finish, and Overloaded.
         """
         # Not the client's id: nothing keeps two clients from using the same one.
         request = Request(
@@ -79,6 +82,9 @@ class Engine:
             max_tokens=max_tokens,
             stop_after=stop_after,
             arrival_ns=self._monotonic_ns(),
+            priority=priority,
+            prompt_blocks=prompt_blocks,
+            lora=lora,
         )
         live = Live(
             request_id=request_id,
@@ -129,8 +135,10 @@ class Engine:
     def _deliver(self, token: Token, step_end_ns: int) -> None:
         sequence = token.sequence
         live = self._live[sequence.request.id]
+        if token.finish is not None:
+            live.answer.cached_tokens = sequence.cached_tokens
         try:
-            token_ns = live.answer.token(sequence.generated - 1, token.finish)
+            token_ns = live.answer.token(sequence.generated - token.tokens, token.finish, token.tokens)
         except SlowClientError:
             self.abort(live)
             return

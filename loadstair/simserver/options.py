@@ -11,7 +11,10 @@ from loadstair.serving.catalogue import Gpu, Link, Model, find_gpu, find_model, 
 from loadstair.serving.memory import BLOCK_TOKENS, kv_tokens
 from loadstair.serving.steptime import StepModel
 from loadstair.simserver.faults import FAULT_SYNTAX, Fault, parse_fault
+from loadstair.simserver.lora import LoraLimit, lora_step_s
 from loadstair.simserver.scheduler import SchedulerConfig
+from loadstair.simserver.speculation import DRAFT_COST, Speculation
+from loadstair.simserver.waiting import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,10 @@ class Options:
     served_model_name: str
     max_model_len: int
     scheduler: SchedulerConfig
+    lora_modules: tuple[str, ...]
+    """Names of the adapters, by which clients ask for them as they would for a model."""
+    prompt_tokens_details: bool
+    """Whether `usage` tells what the prefix cache held of a prompt."""
     gpu_memory_utilization: float
     seed: int
     ledger: Path | None
@@ -56,6 +63,8 @@ def parse_options(argv: Sequence[str]) -> Options:
         served_model_name=given.served_model_name or given.model,
         max_model_len=_max_model_len(given.max_model_len, model, scheduler),
         scheduler=scheduler,
+        lora_modules=_lora_modules(given),
+        prompt_tokens_details=given.enable_prompt_tokens_details,
         gpu_memory_utilization=given.gpu_memory_utilization,
         seed=given.seed,
         ledger=given.ledger,
@@ -77,8 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.9)
     parser.add_argument("--block-size", type=int, default=BLOCK_TOKENS)
     parser.add_argument("--max-model-len", type=int, help="by default the model's, as far as the KV cache holds it")
-    parser.add_argument("--seed", type=int, default=0, help="of the natural ends of answers")
+    _add_features(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the natural ends of answers, and of accepted drafts")
     parser.add_argument("--speed", type=float, default=1.0, help="divides step times")
+    parser.add_argument(
+        "--gpu-share", type=float, default=1.0, help="share of the GPU's time; the rest is other engines', always busy"
+    )
     parser.add_argument("--ledger", type=Path, help="file that gets a JSON line for each request")
     parser.add_argument("--fault", help=FAULT_SYNTAX)
     return parser
@@ -93,6 +106,24 @@ def _model(name: str) -> Model:
         known = ", ".join(model_names())
         raise UsageError(f"simserver: --model {name}: not in the catalogue; known: {known}, or a config.json's path")
     return model
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    """All off unless asked for."""
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--enable-prefix-caching", action=switch, default=False)
+    parser.add_argument(
+        "--enable-prompt-tokens-details", action=switch, default=False, help="usage tells a prompt's cached tokens"
+    )
+    parser.add_argument("--scheduling-policy", choices=get_args(Policy), default="fcfs")
+    parser.add_argument(
+        "--max-num-queued-reqs", type=int, help="requests under way, running ones too, beyond which others get a 503"
+    )
+    parser.add_argument("--num-speculative-tokens", type=int, help="drafts in each decode step of a sequence")
+    parser.add_argument("--acceptance-rate", type=float, help="chance of a draft whose predecessors were accepted")
+    parser.add_argument("--draft-cost", type=float, help=f"of one draft, in decode steps; by default {DRAFT_COST}")
+    parser.add_argument("--lora-modules", nargs="+", metavar="NAME", help="adapters; NAME=PATH is read as NAME")
+    parser.add_argument("--max-loras", type=int, help="different adapters in one step; by default 1")
 
 
 def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) -> SchedulerConfig:
@@ -115,6 +146,12 @@ def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) ->
             max_num_batched_tokens=given.max_num_batched_tokens,
             block_size=given.block_size,
             speed=given.speed,
+            policy=given.scheduling_policy,
+            prefix_caching=given.enable_prefix_caching,
+            max_num_queued_reqs=given.max_num_queued_reqs,
+            speculation=_speculation(given),
+            loras=_loras(given, model),
+            gpu_share=given.gpu_share,
         )
     except ValueError as error:
         raise UsageError(f"simserver: {error}") from error
@@ -126,13 +163,44 @@ def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) ->
     return config
 
 
+def _speculation(given: argparse.Namespace) -> Speculation | None:
+    """Raises ValueError for one that is out of range."""
+    if given.num_speculative_tokens is None and given.acceptance_rate is None:
+        if given.draft_cost is not None:
+            raise UsageError("simserver: --draft-cost needs --num-speculative-tokens and --acceptance-rate")
+        return None
+    if given.num_speculative_tokens is None or given.acceptance_rate is None:
+        raise UsageError("simserver: --num-speculative-tokens and --acceptance-rate belong together: give both")
+    return Speculation(
+        tokens=given.num_speculative_tokens,
+        acceptance=given.acceptance_rate,
+        cost=DRAFT_COST if given.draft_cost is None else given.draft_cost,
+        seed=given.seed,
+    )
+
+
+def _lora_modules(given: argparse.Namespace) -> tuple[str, ...]:
+    """Names alone: the weights play no part. A plan's flag holds them all in one word, with spaces between."""
+    words = " ".join(given.lora_modules or ()).split()
+    return tuple(dict.fromkeys(word.partition("=")[0] for word in words))
+
+
+def _loras(given: argparse.Namespace, model: Model) -> LoraLimit | None:
+    """Raises ValueError for a limit that is out of range."""
+    if not _lora_modules(given):
+        if given.max_loras is not None:
+            raise UsageError("simserver: --max-loras needs --lora-modules")
+        return None
+    return LoraLimit(max_loras=1 if given.max_loras is None else given.max_loras, step_s=lora_step_s(model.layers))
+
+
 def _max_model_len(asked: int | None, model: Model, scheduler: SchedulerConfig) -> int:
+    # Drafts need a place beside the longest answer's tokens.
+    room = scheduler.kv_tokens - scheduler.draft_tokens
     if asked is None:
-        return min(model.context_tokens_max, scheduler.kv_tokens)
-    if not 1 <= asked <= scheduler.kv_tokens:
-        raise UsageError(
-            f"simserver: --max-model-len {asked}: must lie between 1 and {scheduler.kv_tokens}, what the KV cache holds"
-        )
+        return min(model.context_tokens_max, room)
+    if not 1 <= asked <= room:
+        raise UsageError(f"simserver: --max-model-len {asked}: must lie between 1 and {room}, what the KV cache holds")
     return asked
 
 

@@ -16,6 +16,7 @@ from loadstair.simserver.engine import AbortedError, Engine, Live
 from loadstair.simserver.faults import DieAt, Html, NeverReady, NoDone, Status
 from loadstair.simserver.metrics import CONTENT_TYPE
 from loadstair.simserver.options import Options
+from loadstair.simserver.scheduler import Overloaded, Scheduler
 from loadstair.simserver.stopping import draw_stop_after
 from loadstair.units import NS_PER_S
 
@@ -29,6 +30,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 class Server:
     def __init__(self, options: Options, engine: Engine) -> None:
         self._options = options
+        self._config = options.scheduler
         self._engine = engine
         self._requests = 0
 
@@ -61,15 +63,19 @@ class Server:
                 await _body(request),
                 model_name=self._options.served_model_name,
                 max_model_len=self._options.max_model_len,
+                adapters=self._options.lora_modules,
+                prefix_block_size=self._config.block_size if self._config.prefix_caching else None,
             )
+            self._refuse_what_is_too_much(completion)
         except ApiError as error:
             return web.json_response(error.body(), status=error.status, headers={"X-Request-Id": request_id})
         received_ns = clock.now_ns()
         head = AnswerHead(
             request_id=request_id,
-            model_name=self._options.served_model_name,
+            model_name=completion.lora or self._options.served_model_name,
             created_s=received_ns // NS_PER_S,
             kind=kind,
+            tells_cached=self._options.prompt_tokens_details,
         )
         if completion.stream:
             return await self._stream(request, completion, head, number, received_ns)
@@ -140,7 +146,20 @@ class Server:
             prompt_tokens=completion.prompt_tokens,
             max_tokens=completion.max_tokens,
             stop_after=stop_after,
+            priority=completion.priority,
+            prompt_blocks=completion.prompt_blocks,
+            lora=completion.lora,
         )
+
+    def _refuse_what_is_too_much(self, completion: CompletionRequest) -> None:
+        """Before an answer has begun, so that its status can still say so."""
+        if completion.priority and self._config.policy != "priority":
+            message = f"Got priority {completion.priority} but Priority scheduling is not enabled."
+            raise ApiError(400, message, param="priority")
+        try:
+            self._engine.scheduler.admit_more()
+        except Overloaded as error:
+            raise ApiError(503, f"The engine is overloaded: {error}.", kind="ServiceUnavailableError") from error
 
     def _request_id(self, request: web.Request, number: int) -> str:
         given = request.headers.get("X-Request-Id", "")
@@ -162,15 +181,20 @@ class Server:
                 assert_never(unknown)
 
     async def _models(self, _: web.Request) -> web.Response:
+        options = self._options
+        common = {"object": "model", "created": clock.now_ns() // NS_PER_S, "owned_by": "loadstair"}
         model = {
-            "id": self._options.served_model_name,
-            "object": "model",
-            "created": clock.now_ns() // NS_PER_S,
-            "owned_by": "loadstair",
-            "root": self._options.model.name,
-            "max_model_len": self._options.max_model_len,
+            "id": options.served_model_name,
+            **common,
+            "root": options.model.name,
+            "parent": None,
+            "max_model_len": options.max_model_len,
         }
-        return web.json_response({"object": "list", "data": [model]})
+        adapters = [
+            {"id": name, **common, "root": name, "parent": options.served_model_name, "max_model_len": None}
+            for name in options.lora_modules
+        ]
+        return web.json_response({"object": "list", "data": [model, *adapters]})
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=503 if isinstance(self._options.fault, NeverReady) else 200)
@@ -187,23 +211,37 @@ class Server:
                 "num_requests_waiting": scheduler.waiting,
                 "kv_cache_usage_perc": scheduler.blocks_used / config.blocks,
             },
-            counters={
-                "num_preemptions": scheduler.counters.preemptions,
-                "prompt_tokens": scheduler.counters.prompt_tokens,
-                "generation_tokens": scheduler.counters.generation_tokens,
-                # There is no prefix cache: nothing is asked, nothing found.
-                "prefix_cache_queries": 0,
-                "prefix_cache_hits": 0,
-            },
+            counters=_counters(scheduler),
             cache_config={
                 "block_size": str(config.block_size),
                 "num_gpu_blocks": str(config.blocks),
                 "gpu_memory_utilization": str(self._options.gpu_memory_utilization),
                 "cache_dtype": "auto",
-                "enable_prefix_caching": "False",
+                "enable_prefix_caching": str(config.prefix_caching),
             },
         )
         return web.Response(body=page.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _counters(scheduler: Scheduler) -> dict[str, int]:
+    """By vLLM's names; as there, those of a feature that is off are missing, but for the prefix cache's."""
+    counted = scheduler.counters
+    named = {
+        "num_preemptions": counted.preemptions,
+        "prompt_tokens": counted.prompt_tokens,
+        "generation_tokens": counted.generation_tokens,
+        "prefix_cache_queries": counted.prefix_cache_queries,
+        "prefix_cache_hits": counted.prefix_cache_hits,
+    }
+    if scheduler.config.max_num_queued_reqs is not None:
+        named["admission_rejections"] = counted.admission_rejections
+    if scheduler.config.speculation is not None:
+        named |= {
+            "spec_decode_num_drafts": counted.drafts,
+            "spec_decode_num_draft_tokens": counted.draft_tokens,
+            "spec_decode_num_accepted_tokens": counted.accepted_tokens,
+        }
+    return named
 
 
 async def _body(request: web.Request) -> bytes:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from loadstair.clock import Deadline
 from loadstair.errors import TopologyError
-from loadstair.plan.model import Engine, Plan, SimulatedTopology
-from loadstair.plan.rules import SIMULATED_FLAGS
+from loadstair.plan.flags import SIMULATED_FLAGS
+from loadstair.plan.model import Engine, FlagValue, Plan, SimulatedTopology
 from loadstair.topology.engines import EngineLaunch, LaunchAt
 from loadstair.topology.local import bring_up_local
 from loadstair.topology.ports import LOOPBACK
@@ -45,17 +45,17 @@ def _launch(
         "--ledger": str(ledger),
         # Engines of one topology, and visits, must not repeat each other's chance.
         "--seed": str((plan.seed + 1009 * visit + index) % 2**32),
-        **flag_options(engine, where=f"topology {topology.name}: engines[{index}].flags"),
     }
     if topology.gpus.link is not None:
         options["--link"] = topology.gpus.link
+    flags = flag_options(engine, where=f"topology {topology.name}: engines[{index}].flags")
 
     def at(port: int) -> EngineLaunch:
         origin = f"http://{LOOPBACK}:{port}"
         words = [word for option in options.items() for word in option]
         return EngineLaunch(
             name=name,
-            command=(sys.executable, "-m", "loadstair.simserver", "--port", str(port), *words),
+            command=(sys.executable, "-m", "loadstair.simserver", "--port", str(port), *words, *flags),
             ready_url=f"{origin}/health",
             metrics_url=f"{origin}/metrics",
             ledger=ledger,
@@ -64,8 +64,9 @@ def _launch(
     return at
 
 
-def flag_options(engine: Engine, *, where: str) -> dict[str, str]:
-    """Command-line options for an engine's flags: `max_num_seqs` becomes `--max-num-seqs`.
+def flag_options(engine: Engine, *, where: str) -> tuple[str, ...]:
+    """Command-line words for an engine's flags: `max_num_seqs: 8` becomes `--max-num-seqs 8`, a switch that is false
+    `--no-enable-prefix-caching`.
 
     Raises TopologyError for a flag that the simulated engine does not have.
     """
@@ -74,4 +75,10 @@ def flag_options(engine: Engine, *, where: str) -> dict[str, str]:
             raise TopologyError(
                 f"{where}.{flag}: a simulated engine has no such flag; it has {', '.join(SIMULATED_FLAGS)}"
             )
-    return {f"--{flag.replace('_', '-')}": str(value) for flag, value in engine.flags.items()}
+    return tuple(word for flag, value in engine.flags.items() for word in _option(flag.replace("_", "-"), value))
+
+
+def _option(name: str, value: FlagValue) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return (f"--{name}",) if value else (f"--no-{name}",)
+    return f"--{name}", str(value)

@@ -107,6 +107,14 @@ def test_a_simulated_engine_is_known_to_serve_bf16() -> None:
     assert verdict(simulated)["ceiling.throughput"] is Severity.INVALID
 
 
+@pytest.mark.parametrize("flags", [{"num_speculative_tokens": 3, "acceptance_rate": 0.7}, {"speed": 2}])
+def test_a_simulated_engine_with_drafts_or_faster_than_its_gpu_may_be_above_the_ceiling(
+    flags: dict[str, object],
+) -> None:
+    simulated = run_at("01-ai/Yi-6B-Chat", 210, kind="simulated", engines=[{"tp": 1, "flags": flags}])
+    assert verdict(simulated)["ceiling.throughput"] is Severity.WARNING
+
+
 def test_engines_that_nobody_describes_may_use_all_gpus_for_one_request() -> None:
     undescribed = ceiling(run_at("01-ai/Yi-6B-Chat", 100, count=2, engines=[]))
     one = ceiling(run_at("01-ai/Yi-6B-Chat", 100))

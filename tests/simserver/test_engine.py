@@ -106,8 +106,9 @@ def test_a_slow_client_costs_only_its_own_request(late_loop):
     @dataclass
     class SlowAnswer:
         write_ns: list[int] = field(default_factory=list)
+        cached_tokens: int = 0
 
-        def token(self, number: int, finish: FinishReason | None) -> int:
+        def token(self, number: int, finish: FinishReason | None, count: int = 1) -> int:
             if number == 3:
                 raise SlowClientError
             return number

@@ -37,6 +37,14 @@ def test_the_context_is_the_models_as_far_as_the_cache_holds_it():
         ([*ENGINE, "--block-size", "0"], "must be at least 1"),
         ([*ENGINE, "--speed", "0"], "speed must be above 0"),
         ([*ENGINE, "--max-model-len", "999999999"], "what the KV cache holds"),
+        ([*ENGINE, "--num-speculative-tokens", "3"], "belong together: give both"),
+        ([*ENGINE, "--draft-cost", "0.1"], "needs --num-speculative-tokens"),
+        ([*ENGINE, "--num-speculative-tokens", "3", "--acceptance-rate", "70"], "acceptance_rate must lie in [0, 1]"),
+        ([*ENGINE, "--max-loras", "2"], "needs --lora-modules"),
+        ([*ENGINE, "--lora-modules", "sql", "--max-loras", "0"], "max_loras must be at least 1"),
+        ([*ENGINE, "--max-num-queued-reqs", "0"], "max_num_queued_reqs must be at least 1"),
+        ([*ENGINE, "--scheduling-policy", "lifo"], "--scheduling-policy: invalid choice: 'lifo'"),
+        ([*ENGINE, "--gpu-share", "2"], "gpu_share must lie in (0, 1]"),
         ([*ENGINE, "--fault", "boom"], "'boom' is no fault"),
         ([*ENGINE, "--port", "x"], "--port"),
         (["--model", "meta-llama/Llama-3.1-405B-Instruct", "--gpu", "l40s"], "leaves no memory for a KV cache on l40s"),
@@ -47,3 +55,16 @@ def test_a_mistake_says_where_and_what_would_be_right(arguments, message):
         parse_options(arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_drafts_take_their_room_from_the_longest_request():
+    arguments = [*ENGINE, "--tp", "1", "--gpu-memory-utilization", "0.75"]
+    plain = parse_options(arguments)
+    drafting = parse_options([*arguments, "--num-speculative-tokens", "4", "--acceptance-rate", "0.7"])
+    assert drafting.max_model_len == plain.max_model_len - 4
+
+
+def test_all_features_are_off_unless_asked_for():
+    config = parse_options([*ENGINE, "--tp", "2"]).scheduler
+    assert (config.policy, config.prefix_caching, config.max_num_queued_reqs) == ("fcfs", False, None)
+    assert (config.speculation, config.loras, config.gpu_share, config.speed) == (None, None, 1.0, 1.0)

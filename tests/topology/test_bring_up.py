@@ -77,6 +77,15 @@ def test_a_flag_reaches_the_simulated_engine(bring_up_first: BringUp) -> None:
     assert command[command.index("--max-num-seqs") + 1] == "17"
 
 
+def test_a_switch_reaches_the_simulated_engine_on_or_off(bring_up_first: BringUp) -> None:
+    flags = {"enable_prefix_caching": True, "enable_prompt_tokens_details": False, "lora_modules": "sql chat"}
+    topology = simulated(1, engines=[{"tp": 2, "flags": flags}])
+    with bring_up_first(plan_of(topology, model=SIMULATED_MODEL)) as running:
+        command = psutil.Process(running.endpoint.replicas[0].pid).cmdline()
+    words = ["--enable-prefix-caching", "--no-enable-prompt-tokens-details", "--lora-modules", "sql chat"]
+    assert command[-len(words) :] == words
+
+
 def test_an_unknown_flag_is_refused_with_the_known_ones(bring_up_first: BringUp) -> None:
     topology = simulated(1, engines=[{"flags": {"max_seqs": 17}}])
     with pytest.raises(TopologyError, match=r"engines\[0\]\.flags\.max_seqs: .* it has max_num_seqs"):

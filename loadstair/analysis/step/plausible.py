@@ -3,7 +3,7 @@
 Only where model and GPU are in the catalogue. What the weights are stored in is known for a simulated engine (BF16),
 and where the engines' flags say it (`quantization`, `dtype`); elsewhere BF16 is taken, and more than that is only
 a warning: a server may hold a quantised model under the model's name. So it is with speculative decoding, which yields
-several tokens a step.
+several tokens a step, and with a simulated engine that was told to be faster than its GPU.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.measure import VisitStep
-from loadstair.plan.model import FlagValue, Plan, SimulatedTopology, TopologyPlan, Workload
+from loadstair.plan.model import Engine, FlagValue, Plan, SimulatedTopology, TopologyPlan, Workload
 from loadstair.serving.catalogue import find_gpu, listed_model
 from loadstair.serving.formats import FOUR_BITS
 from loadstair.serving.roofline import Engines, Stored, output_tokens_per_s_ceiling, stream_tokens_per_s_ceiling
@@ -108,13 +108,19 @@ def _kv_bytes(flags: Mapping[str, FlagValue]) -> float:
 
 
 def _is_known(topology: TopologyPlan) -> bool:
-    if isinstance(topology, SimulatedTopology):
-        return True
     engines = topology.engines
+    if isinstance(topology, SimulatedTopology):
+        return not any("num_speculative_tokens" in one.flags or _faster_than_its_gpu(one) for one in engines)
     return bool(engines) and all(
         ("quantization" in one.flags or "dtype" in one.flags) and not any(name in one.flags for name in SPECULATIVE)
         for one in engines
     )
+
+
+def _faster_than_its_gpu(engine: Engine) -> bool:
+    """A simulated engine can be told to be."""
+    speed = engine.flags.get("speed", 1.0)
+    return isinstance(speed, int | float) and speed > 1
 
 
 def judge_plausible(step: VisitStep, plan: Plan) -> Iterator[Finding]:
