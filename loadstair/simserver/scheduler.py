@@ -131,7 +131,7 @@ class Scheduler:
         self.check(request)
         if request.id in self._by_id:
             raise ValueError(f"request {request.id}: an unfinished request has this id")
-        self.admit_more()
+        self.check_admission()
         sequence = Sequence(
             request=request,
             number=self._taken_in,
@@ -155,7 +155,7 @@ class Scheduler:
         if needed > self.config.blocks:
             raise ValueError(f"request {request.id}: needs {needed} KV blocks, the engine has {self.config.blocks}")
 
-    def admit_more(self) -> None:
+    def check_admission(self) -> None:
         """Raises Overloaded, and counts it, if the next request would be one too many."""
         most = self.config.max_num_queued_reqs
         if most is not None and len(self._by_id) >= most:

@@ -157,7 +157,7 @@ class Server:
             message = f"Got priority {completion.priority} but Priority scheduling is not enabled."
             raise ApiError(400, message, param="priority")
         try:
-            self._engine.scheduler.admit_more()
+            self._engine.scheduler.check_admission()
         except Overloaded as error:
             raise ApiError(503, f"The engine is overloaded: {error}.", kind="ServiceUnavailableError") from error
 

@@ -52,7 +52,7 @@ def test_a_stream_tells_the_cached_tokens_with_its_usage(crowded):
 
 def test_one_request_too_many_gets_503_with_an_error_body_and_is_counted(crowded):
     with ThreadPoolExecutor(2) as pool:
-        under_way = [pool.submit(crowded.chat, max_tokens=60) for _ in range(2)]
+        under_way = [pool.submit(crowded.chat, max_tokens=150) for _ in range(2)]
         crowded.wait_for_metric("vllm:num_requests_running", 1)
         crowded.wait_for_metric("vllm:num_requests_waiting", 1)
         refused = crowded.chat(max_tokens=1, stream=True)
@@ -74,7 +74,7 @@ def test_of_a_burst_of_streams_each_is_answered_in_full_or_refused(crowded):
 def test_a_more_urgent_request_overtakes_one_that_waits(tmp_path):
     arguments = ["--max-num-seqs", "1", "--scheduling-policy", "priority", "--speed", "2"]
     with running_engine(tmp_path, *arguments) as engine, ThreadPoolExecutor(3) as pool:
-        first = pool.submit(engine.chat, max_tokens=80, headers={"X-Request-Id": "first"})
+        first = pool.submit(engine.chat, max_tokens=150, headers={"X-Request-Id": "first"})
         engine.wait_for_metric("vllm:num_requests_running", 1)
         patient = pool.submit(engine.chat, max_tokens=1, priority=5, headers={"X-Request-Id": "patient"})
         engine.wait_for_metric("vllm:num_requests_waiting", 1)

@@ -4,19 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadstair.serving.catalogue import find_gpu, find_model
-from loadstair.serving.steptime import StepModel, StepShape
-from loadstair.simserver.scheduler import Request, Scheduler, SchedulerConfig
-
-STEP_MODEL = StepModel(find_model("Qwen/Qwen2.5-32B-Instruct"), find_gpu("h100-nvl"), 2, "nvlink_pairs")
-
-
-def scheduler(kv_tokens: int = 16_000, **limits: float) -> Scheduler:
-    return Scheduler(SchedulerConfig(step_model=STEP_MODEL, kv_tokens=kv_tokens, **limits))
-
-
-def request(name: str, prompt_tokens: int, max_tokens: int, stop_after: int | None = None) -> Request:
-    return Request(id=name, prompt_tokens=prompt_tokens, max_tokens=max_tokens, stop_after=stop_after)
+from loadstair.serving.steptime import StepShape
+from loadstair.simserver.scheduler import Scheduler
+from tests.simserver.laws import request, scheduler
 
 
 def run(engine: Scheduler, steps: int = 10_000) -> list[list[tuple[str, str | None]]]:
