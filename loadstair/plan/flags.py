@@ -1,9 +1,10 @@
 """The flags that a simulated engine has, and which values they take. Named as vLLM names them; its own are marked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from loadstair.errors import Problem
 from loadstair.plan.model import FlagValue
+from loadstair.serving.formats import Formats, WeightFormat, asked_formats, kv_format, weight_format
 
 WHOLE_NUMBERS = (
     "max_num_seqs",
@@ -18,9 +19,10 @@ SHARES = ("gpu_memory_utilization", "gpu_share")
 """Above 0, at most 1. `gpu_share` is our own."""
 SWITCHES = ("enable_prefix_caching", "enable_prompt_tokens_details")
 CHOICES = {"scheduling_policy": ("fcfs", "priority")}
+FORMATS: Mapping[str, Callable[[str], str]] = {"quantization": weight_format, "kv_cache_dtype": kv_format}
 OWN_NUMBERS = ("speed", "acceptance_rate", "draft_cost")
 
-SIMULATED_FLAGS = (*WHOLE_NUMBERS, *SHARES, *SWITCHES, *CHOICES, *OWN_NUMBERS, "lora_modules")
+SIMULATED_FLAGS = (*WHOLE_NUMBERS, *SHARES, *SWITCHES, *CHOICES, *FORMATS, *OWN_NUMBERS, "lora_modules")
 """Engine flags that the simulated engine knows."""
 
 NEEDS = {
@@ -50,10 +52,20 @@ def _wrong(flag: str, value: FlagValue) -> str | None:
         return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
     if flag in CHOICES:
         return None if value in CHOICES[flag] else f"must be {' or '.join(CHOICES[flag])}, not {value!r}"
+    if flag in FORMATS:
+        return _wrong_format(flag, str(value))
     if flag == "lora_modules":
         named = isinstance(value, str) and value.split()
         return None if named else f"must be names with spaces between them, not {value!r}"
     return _wrong_number(flag, value)
+
+
+def _wrong_format(flag: str, value: str) -> str | None:
+    try:
+        FORMATS[flag](value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _wrong_number(flag: str, value: FlagValue) -> str | None:
@@ -69,6 +81,12 @@ def _wrong_number(flag: str, value: FlagValue) -> str | None:
     if flag in WHOLE_NUMBERS and value != int(value):
         return f"must be a whole number, not {value:g}"
     return None
+
+
+def formats_of(flags: Mapping[str, FlagValue], *, stored_as: WeightFormat) -> Formats:
+    """Of flags that `flag_problems` has nothing to say about; `stored_as`: of the checkpoint itself."""
+    given = {flag: str(flags[flag]) for flag in FORMATS if flag in flags}
+    return asked_formats(given.get("quantization"), given.get("kv_cache_dtype"), stored_as=stored_as)
 
 
 def number(flags: Mapping[str, FlagValue], flag: str, default: float) -> float:

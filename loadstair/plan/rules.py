@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from loadstair.errors import Problem
-from loadstair.plan.flags import flag_problems, number
+from loadstair.plan.flags import flag_problems, formats_of, number
 from loadstair.plan.matrix import longest_request_tokens, matrix_problems
 from loadstair.plan.model import (
     ArrivalKind,
@@ -303,10 +303,14 @@ def _gpu_room(topology: SimulatedTopology, path: str) -> Iterator[Problem]:
 
 
 def _fits(plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, FlagValue], at: str) -> Iterator[Problem]:
+    if any(flag_problems(flags, at)):
+        return
+    formats = formats_of(flags, stored_as=model.stored_as)
     room = kv_tokens(
         model,
         gpu,
         tp,
+        formats=formats,
         gpu_memory_utilization=number(flags, "gpu_memory_utilization", GPU_MEMORY_UTILIZATION_DEFAULT),
         max_num_batched_tokens=int(number(flags, "max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS_DEFAULT)),
         max_num_seqs=int(number(flags, "max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
@@ -318,7 +322,7 @@ def _fits(plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, FlagValu
         yield Problem(
             path=f"{at}.tp",
             message=(
-                f"{model.name} in BF16 at tp {tp} leaves {max(room, 0)} tokens of KV cache on {gpu.name}; "
+                f"{model.name} in {formats.weights.upper()} at tp {tp} leaves {room} tokens of KV cache on {gpu.name}; "
                 f"one request needs {needed:g}"
             ),
         )
@@ -375,5 +379,6 @@ def _expected_e2e_s(plan: Plan, topology: TopologyPlan, users: float) -> float |
         input_tokens=plan.workload.input_tokens.mean,
         output_tokens=plan.workload.output_tokens.mean,
         max_num_seqs=int(number(first.flags, "max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
+        formats=formats_of(first.flags, stored_as=model.stored_as),
     )
     return alone_s / number(first.flags, "speed", 1.0) / number(first.flags, "gpu_share", 1.0)

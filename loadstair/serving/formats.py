@@ -76,3 +76,14 @@ def kv_format(kv_cache_dtype: str) -> KvFormat:
     if name.startswith("int4"):
         return "int4"
     raise ValueError(f"{kv_cache_dtype!r} is no format of keys and values: auto, bfloat16, fp8 or int4")
+
+
+def asked_formats(quantization: str | None, kv_cache_dtype: str | None, *, stored_as: WeightFormat) -> Formats:
+    """Of an engine's flags by vLLM's names, None where one is not given; `stored_as`: of the checkpoint itself.
+
+    Raises ValueError as `weight_format` and `kv_format` do.
+    """
+    return Formats(
+        weights=stored_as if quantization is None else weight_format(quantization),
+        kv="bf16" if kv_cache_dtype is None else kv_format(kv_cache_dtype),
+    )

@@ -6,10 +6,15 @@ is left out only costs, so every figure here is an upper bound. `steptime` says 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-from loadstair.serving.catalogue import Gpu, Model
-from loadstair.serving.formats import BF16_BYTES
+from loadstair.serving.formats import BF16_BYTES, Formats, WeightFormat, bytes_per_kv_value
+from loadstair.serving.gpu import Gpu
 from loadstair.serving.memory import kv_bytes_per_sequence
+from loadstair.serving.model import Model
+
+LEAST_WEIGHT_BYTES: Final[dict[WeightFormat, float]] = {"bf16": BF16_BYTES, "fp8": 1.0, "int4": 0.5}
+"""Without scales: a bound must not count what some kernel may not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +23,11 @@ class Stored:
 
     weight: float = BF16_BYTES
     kv: float = BF16_BYTES
+
+
+def least_stored(formats: Formats) -> Stored:
+    """Of all numbers, embeddings too, what the smallest take: no engine with these formats reads less."""
+    return Stored(weight=LEAST_WEIGHT_BYTES[formats.weights], kv=bytes_per_kv_value(formats.kv))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import NoReturn, get_args
 
 from loadstair.errors import UsageError
 from loadstair.serving.catalogue import Gpu, Link, Model, find_gpu, find_model, gpu_names, model_names
+from loadstair.serving.formats import Formats, asked_formats
 from loadstair.serving.memory import BLOCK_TOKENS, kv_tokens
 from loadstair.serving.steptime import StepModel
 from loadstair.simserver.faults import FAULT_SYNTAX, Fault, parse_fault
@@ -81,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu", required=True, help="a catalogue type, such as h100-sxm")
     parser.add_argument("--tp", type=int, default=1, help="GPUs the model is split over")
     parser.add_argument("--link", choices=get_args(Link), help="by default what the catalogue says of the GPU")
+    parser.add_argument("--quantization", help="of the weights: fp8 or int4; by default as the checkpoint is stored")
+    parser.add_argument("--kv-cache-dtype", help="fp8 or int4; by default BF16")
     parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.9)
@@ -126,17 +129,23 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-loras", type=int, help="different adapters in one step; by default 1")
 
 
+def _formats(given: argparse.Namespace, model: Model) -> Formats:
+    return asked_formats(given.quantization, given.kv_cache_dtype, stored_as=model.stored_as)
+
+
 def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) -> SchedulerConfig:
     if not 0 < given.gpu_memory_utilization <= 1:
         raise UsageError(f"simserver: --gpu-memory-utilization {given.gpu_memory_utilization:g}: must lie in (0, 1]")
     try:
-        step_model = StepModel(model, gpu, given.tp, link)
+        formats = _formats(given, model)
+        step_model = StepModel(model, gpu, given.tp, link, formats=formats)
         config = SchedulerConfig(
             step_model=step_model,
             kv_tokens=kv_tokens(
                 model,
                 gpu,
                 given.tp,
+                formats=formats,
                 gpu_memory_utilization=given.gpu_memory_utilization,
                 max_num_batched_tokens=given.max_num_batched_tokens,
                 max_num_seqs=given.max_num_seqs,

@@ -107,6 +107,12 @@ OPEN = {"mode": "open", "steps": [0.5, 2]}
         ("topologies[0].engines[0].tp", 3, "3 does not divide the model's 40 attention heads"),
         ("topologies[0].engines[0].flags", {"gpu_memory_utilization": 1.5}, "at most 1, not 1.5"),
         ("topologies[0].engines[0].flags", {"max_num_seqs": 2.5}, "must be a whole number, not 2.5"),
+        (
+            "topologies[0].engines[0].flags",
+            {"quantization": "fp7"},
+            "'fp7' is no weight format of the model: bf16, fp8",
+        ),
+        ("topologies[0].engines[0].flags", {"kv_cache_dtype": 8}, "'8' is no format of keys and values: auto"),
         ("topologies[0].headers", {"X-Goog-Api-Key": "x"}, "is a secret"),
         ("topologies[0].headers", {"Authorization": "Bearer x"}, "is a secret: put it into an environment variable"),
         ("workers", 0, "not 0"),
@@ -120,6 +126,25 @@ OPEN = {"mode": "open", "steps": [0.5, 2]}
 )
 def test_a_mistake_says_what_would_be_right(path: str, value: Any, message: str) -> None:
     assert message in " | ".join(problems_of(plan_with(path, value)).values())
+
+
+def test_a_model_too_large_in_bf16_may_fit_in_fewer_bits() -> None:
+    raw = plan_with("workload.model", "meta-llama/Llama-3.3-70B-Instruct")
+    raw["topologies"][0]["engines"] = [{"tp": 1}]
+    assert "in BF16 at tp 1 leaves 0 tokens" in problems_of(raw)["topologies[0].engines[0].tp"]
+    raw["topologies"][0]["engines"] = [{"tp": 1, "flags": {"quantization": "int4", "kv_cache_dtype": "fp8"}}]
+    assert parse_plan(raw, "demo.yaml").topologies[0].name == "tp4"
+
+
+def test_a_models_own_configuration_may_be_given_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    shape = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128}
+    file.write_text(json.dumps(shape | {"vocab_size": 1000, "max_position_embeddings": 2048}))
+    assert parse_plan(plan_with("workload.model", str(tmp_path)), "demo.yaml").workload.model == str(tmp_path)
+    file.write_text(json.dumps(shape))
+    assert problems_of(plan_with("workload.model", str(tmp_path))) == {
+        "workload.model": f"{file}: vocab_size is missing"
+    }
 
 
 def test_remote_workers_are_for_servers_that_they_can_reach() -> None:

@@ -3,9 +3,6 @@
 Reference: Qwen2.5-32B in BF16 on four H100 NVL, 128/64 tokens (cv 0.15 and 0.3), output tokens/s.
 """
 
-import math
-import random
-
 import pytest
 
 from loadstair.serving.catalogue import find_gpu, find_model
@@ -14,6 +11,7 @@ from loadstair.serving.steptime import StepModel, expected_request_s
 from loadstair.simserver.closedloop import ClosedLoopResult, run_closed_loop
 from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
 from loadstair.units import ns_from_s
+from tests.simserver.lengths import lognormal_lengths
 
 QWEN = find_model("Qwen/Qwen2.5-32B-Instruct")
 NVL = find_gpu("h100-nvl")
@@ -24,13 +22,12 @@ TWO_TP2 = {1: 79, 4: 311, 8: 615, 16: 1204, 32: 2306, 64: 4190}
 def closed_loop(tp: int, engines: int, users: int, seed: int = 5) -> ClosedLoopResult:
     step_model = StepModel(QWEN, NVL, tp, "nvlink_pairs")
     config = SchedulerConfig(step_model=step_model, kv_tokens=kv_tokens(QWEN, NVL, tp))
-    rng = random.Random(seed)
     request_ns = ns_from_s(expected_s(tp, engines, users))
     rounds = 40 if users < 16 else 12
     return run_closed_loop(
         tuple(Scheduler(config) for _ in range(engines)),
         users=users,
-        lengths=lambda _: (lognormal(rng, 128, 0.15), lognormal(rng, 64, 0.3)),
+        lengths=lognormal_lengths(128, 64, seed=seed),
         window_start_ns=3 * request_ns,
         window_end_ns=(3 + rounds) * request_ns,
         user_gap_ns=request_ns // users,
@@ -41,11 +38,6 @@ def expected_s(tp: int, engines: int, users: int) -> float:
     return expected_request_s(
         QWEN, NVL, tp, "nvlink_pairs", engines=engines, concurrent=users, input_tokens=128, output_tokens=64
     )
-
-
-def lognormal(rng: random.Random, mean: float, cv: float) -> int:
-    sigma = math.sqrt(math.log1p(cv**2))
-    return max(1, round(rng.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)))
 
 
 @pytest.mark.parametrize("users", TP4)

@@ -26,6 +26,15 @@ def test_the_context_is_the_models_as_far_as_the_cache_holds_it():
     assert small.max_model_len == small.scheduler.kv_tokens < 32768
 
 
+def test_fp8_leaves_more_room_and_fp8_keys_and_values_take_half_of_it():
+    bf16, weights, both = (
+        parse_options([*ENGINE, *options]).scheduler.kv_tokens
+        for options in ([], ["--quantization", "fp8"], ["--quantization", "fp8", "--kv-cache-dtype", "fp8"])
+    )
+    assert bf16 < weights
+    assert both == pytest.approx(2 * weights, abs=32)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -45,6 +54,7 @@ def test_the_context_is_the_models_as_far_as_the_cache_holds_it():
         ([*ENGINE, "--max-num-queued-reqs", "0"], "max_num_queued_reqs must be at least 1"),
         ([*ENGINE, "--scheduling-policy", "lifo"], "--scheduling-policy: invalid choice: 'lifo'"),
         ([*ENGINE, "--gpu-share", "2"], "gpu_share must lie in (0, 1]"),
+        ([*ENGINE, "--quantization", "fp7"], "'fp7' is no weight format of the model: bf16, fp8 or int4"),
         ([*ENGINE, "--fault", "boom"], "'boom' is no fault"),
         ([*ENGINE, "--port", "x"], "--port"),
         (["--model", "meta-llama/Llama-3.1-405B-Instruct", "--gpu", "l40s"], "leaves no memory for a KV cache on l40s"),

@@ -1,9 +1,9 @@
 """A step against what its GPUs can do at all: data-sheet bandwidth and arithmetic, nothing lost. Pure.
 
-Only where model and GPU are in the catalogue. What the weights are stored in is known for a simulated engine (BF16),
-and where the engines' flags say it (`quantization`, `dtype`); elsewhere BF16 is taken, and more than that is only
-a warning: a server may hold a quantised model under the model's name. So it is with speculative decoding, which yields
-several tokens a step, and with a simulated engine that was told to be faster than its GPU.
+Only where model and GPU are in the catalogue. What the weights are stored in is known for a simulated engine (its
+flags, else BF16), and where the engines' flags say it (`quantization`, `dtype`); elsewhere BF16 is taken, and more than
+that is only a warning: a server may hold a quantised model under the model's name. So it is with speculative decoding,
+which yields several tokens a step, and with a simulated engine that was told to be faster than its GPU.
 """
 
 import math
@@ -104,7 +104,10 @@ def _weight_bytes(flags: Mapping[str, FlagValue]) -> float:
 
 
 def _kv_bytes(flags: Mapping[str, FlagValue]) -> float:
-    return 1.0 if "8" in str(flags.get("kv_cache_dtype", "")) else 2.0
+    said = str(flags.get("kv_cache_dtype", "")).lower()
+    if any(name in said for name in FOUR_BITS):
+        return 0.5
+    return 1.0 if "8" in said else 2.0
 
 
 def _is_known(topology: TopologyPlan) -> bool:
