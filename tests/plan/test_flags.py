@@ -26,6 +26,8 @@ RIGHT = {
     "acceptance_rate": 0.7,
     "draft_cost": 0,
     "lora_modules": "sql chat",
+    "quantization": "fp8",
+    "kv_cache_dtype": "fp8",
 }
 
 
