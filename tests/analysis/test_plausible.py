@@ -102,6 +102,16 @@ def test_what_the_flags_say_moves_the_ceiling_and_what_they_leave_open_only_warn
     assert verdict(run).get("ceiling.throughput") is expected
 
 
+def test_keys_and_values_in_fewer_bits_raise_the_ceiling() -> None:
+    def tokens_per_s(kv: str) -> float:
+        flags = {**BF16, "kv_cache_dtype": kv}
+        at_most = ceiling(run_at("Yi-6B-Chat", 20, users=16, engines=[{"tp": 1, "flags": flags}]))
+        assert at_most is not None
+        return at_most.output_tokens_per_s
+
+    assert tokens_per_s("auto") < tokens_per_s("fp8") < tokens_per_s("int4")
+
+
 def test_a_simulated_engine_is_known_to_serve_bf16() -> None:
     simulated = run_at("01-ai/Yi-6B-Chat", 210, kind="simulated", engines=[{"tp": 1}])
     assert verdict(simulated)["ceiling.throughput"] is Severity.INVALID

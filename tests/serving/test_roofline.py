@@ -3,9 +3,11 @@
 import pytest
 
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
+from loadstair.serving.formats import Formats
 from loadstair.serving.roofline import (
     Engines,
     Stored,
+    least_stored,
     output_tokens_per_s_ceiling,
     prefill_tokens_per_s_ceiling,
     stream_tokens_per_s_ceiling,
@@ -85,6 +87,19 @@ def test_the_step_model_stays_below_the_ceiling(name: str, rows: int) -> None:
     of = engines(name, "h100-sxm")
     step = StepShape(decode_rows=rows, decode_context_tokens=rows * 640, sampled_rows=rows)
     modelled = rows / StepModel(of.model, of.gpu, 1, "nvswitch").step_s(step)
+    highest = output_tokens_per_s_ceiling(
+        of, concurrent=rows, context_tokens=640, output_tokens=1e9, computed_input_tokens=0
+    )
+    assert modelled < highest
+
+
+@pytest.mark.parametrize("formats", [Formats("fp8", "fp8"), Formats("int4", "bf16"), Formats("int4", "int4")])
+@pytest.mark.parametrize("rows", [1, 64, 512])
+@pytest.mark.parametrize("gpu_type", ["h100-sxm", "a100-80-sxm"])
+def test_in_any_format_the_step_model_stays_below_the_ceiling(formats: Formats, rows: int, gpu_type: str) -> None:
+    of = engines("Llama-3.1-8B-Instruct", gpu_type, stored=least_stored(formats))
+    step = StepShape(decode_rows=rows, decode_context_tokens=rows * 640, sampled_rows=rows)
+    modelled = rows / StepModel(of.model, of.gpu, 1, "nvswitch", formats=formats).step_s(step)
     highest = output_tokens_per_s_ceiling(
         of, concurrent=rows, context_tokens=640, output_tokens=1e9, computed_input_tokens=0
     )
