@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from loadstair.units import NS_PER_MS, NS_PER_S, ns_from_s
 
@@ -57,18 +57,41 @@ class Deadline:
     """A point on the monotonic clock shared by every wait inside it."""
 
     at_ns: int
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    """The clock it lies on."""
 
     @classmethod
-    def after_s(cls, seconds: float) -> "Deadline":
-        return cls(time.monotonic_ns() + ns_from_s(seconds))
+    def after_s(cls, seconds: float, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> "Deadline":
+        return cls(monotonic_ns() + ns_from_s(seconds), monotonic_ns)
 
     def left_s(self) -> float:
         """Seconds left, 0.0 when it has passed."""
-        return max(0.0, (self.at_ns - time.monotonic_ns()) / NS_PER_S)
+        return max(0.0, (self.at_ns - self.monotonic_ns()) / NS_PER_S)
 
     def passed(self) -> bool:
-        return time.monotonic_ns() >= self.at_ns
+        return self.monotonic_ns() >= self.at_ns
 
 
 def sleep_s(seconds: float) -> None:
     time.sleep(seconds)
+
+
+class Clock(Protocol):
+    """Whose time a climb goes by: this machine's, or a simulation's."""
+
+    def now_ns(self) -> int:
+        """ns since the epoch: the run's clock."""
+
+    def monotonic_ns(self) -> int:
+        """Never stepped."""
+
+    def sleep_s(self, seconds: float) -> None:
+        """Returns when they have passed."""
+
+
+class MachineClock:
+    """The functions of this module."""
+
+    now_ns = staticmethod(now_ns)
+    monotonic_ns = staticmethod(monotonic_ns)
+    sleep_s = staticmethod(sleep_s)

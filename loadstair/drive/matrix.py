@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadstair.clock import Deadline, now_ns
-from loadstair.drive.session import LoadSession, LoadStatus
+from loadstair.drive.session import LoadSession
 from loadstair.drive.staircase import NO_COUNTERS, Hooks, Now, rescue, wait_a_tick, with_counters
 from loadstair.errors import LoadstairError, TopologyError
 from loadstair.plan.matrix import Burst
 from loadstair.plan.model import Load
 from loadstair.samples.clocks import offsets_of_rows
+from loadstair.samples.look import LoadStatus
 from loadstair.samples.runrecord import ClockReading, Counters, StepRecord, StepRole
 
 LOOK_S: Final = 0.05

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from loadstair.child import Child, exit_line, start_child
-from loadstair.clock import Deadline, sleep_s
+from loadstair.clock import Deadline, MachineClock, sleep_s
 from loadstair.drive.batches import sample_table
 from loadstair.drive.environment import locust_env
 from loadstair.drive.heartbeat import Heartbeat
@@ -31,7 +31,7 @@ from loadstair.plain import one_line
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.matrix import Burst, BurstKind
 from loadstair.plan.model import Load, RemoteWorkers, Workload
-from loadstair.samples.look import HoldLatencies
+from loadstair.samples.look import HoldLatencies, LoadStatus
 from loadstair.samples.process import WorkerProcess
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import ClockReading, Counters
@@ -71,21 +71,6 @@ class VisitLoad:
     """Of an open loop; None in a closed one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadStatus:
-    workers: tuple[str, ...]
-    workers_lost: tuple[str, ...]
-    users: int
-    in_flight: int
-    in_flight_hold: int
-    started_users: int
-    tokens: int
-    """A total since the visit began, as the next two; `loadstair.samples.look` says how far they reach."""
-    first_tokens: int
-    ttft_ns_sum: int
-    latencies: HoldLatencies
-
-
 class _PortTakenError(LoadError):
     """Somebody else took one of the master's ports after it was found free."""
 
@@ -95,6 +80,8 @@ class LoadSession:
 
     In between, a thread keeps the controller's lease, whatever the orchestrator is busy with.
     """
+
+    clock = MachineClock()
 
     def __init__(
         self,

@@ -11,12 +11,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from loadstair.clock import Deadline, monotonic_ns, now_ns, sleep_s
-from loadstair.drive.session import LoadSession, LoadStatus
+from loadstair.clock import Clock, Deadline
+from loadstair.drive.driven import DrivenLoad
 from loadstair.drive.watch import Seen, nobody_looks
 from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load, LoadMode
-from loadstair.samples.look import Look
+from loadstair.samples.look import Look, LoadStatus
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord, StepRole
 from loadstair.units import NS_PER_S, ns_from_s, s_from_ns
@@ -90,11 +90,11 @@ class Hooks:
     """Whether a load looked at so often since it stopped growing has become stationary."""
     precise: Callable[[Sequence[Look]], bool]
     """Whether looks at a hold tell its throughput as precisely as the plan wants; asked only where it wants that."""
-    look: Callable[[LoadSession], Seen | None] = nobody_looks
+    look: Callable[[DrivenLoad], Seen | None] = nobody_looks
     """What `on_progress` is told of the load; by default nothing, and nobody is asked."""
 
 
-def climb(session: LoadSession, next_step: NextStep, load: Load, hooks: Hooks) -> tuple[tuple[StepRecord, ...], bool]:
+def climb(session: DrivenLoad, next_step: NextStep, load: Load, hooks: Hooks) -> tuple[tuple[StepRecord, ...], bool]:
     """Takes the steps it is told; returns their records, with final counters, and whether all requests had ended.
 
     On any exception the load is stopped first, what is under way recorded as killed, and all records handed over.
@@ -126,7 +126,7 @@ def growth_s(load: Load) -> float:
     return min(load.warmup_s / 2, GROWTH_S_MAX)
 
 
-def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> tuple[StepRecord, dict[int, Counters]]:
+def _step(session: DrivenLoad, order: StepOrder, load: Load, hooks: Hooks) -> tuple[StepRecord, dict[int, Counters]]:
     """Ends with a flush: its counters, of all steps so far, are the second value."""
     number, users = order.step, order.load
     grow_s = 0.0 if order.at_once else growth_s(load)
@@ -136,7 +136,7 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
     held_ns = _hold(session, order, load, hooks)
     session.set_phase(Phase.TAIL)
     status = _tail(session, number, users, load, hooks) if order.tail else session.status()
-    tail_end_ns = now_ns()
+    tail_end_ns = session.clock.now_ns()
     if order.tail and load.mode is LoadMode.OPEN:
         # What queued up under too high a rate would be the next step's burden, and hide what that one does.
         _drain(session, number, users, load, hooks)
@@ -159,20 +159,21 @@ def _step(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> t
     return record, counters
 
 
-def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> bool | None:
+def _warm_up(session: DrivenLoad, number: int, users: float, load: Load, hooks: Hooks) -> bool | None:
     """At least `warmup_s`, until every user has dispatched in this step (users of the step before may be busy with a
     long request; waiting for them ends with the request timeout), and until the load is stationary, at most
     `warmup_s_max`. Whether it became so; None where the plan leaves no time to look."""
+    clock = session.clock
     longest_s = load.warmup_s_max if load.warmup_s_max is not None else LONGEST * load.warmup_s
-    growing = Deadline.after_s(growth_s(load))
-    minimum = Deadline.after_s(load.warmup_s)
-    maximum = Deadline.after_s(max(load.warmup_s, longest_s))
-    for_users = Deadline.after_s(load.warmup_s + load.request_timeout_s)
+    growing = Deadline.after_s(growth_s(load), clock.monotonic_ns)
+    minimum = Deadline.after_s(load.warmup_s, clock.monotonic_ns)
+    maximum = Deadline.after_s(max(load.warmup_s, longest_s), clock.monotonic_ns)
+    for_users = Deadline.after_s(load.warmup_s + load.request_timeout_s, clock.monotonic_ns)
     looks: list[Look] = []
     while True:
         status = session.status()
         if growing.passed():
-            looks.append(_look(status))
+            looks.append(_look(status, clock))
         all_dispatched = status.started_users >= status.users
         if minimum.passed() and (all_dispatched or for_users.passed()):
             if longest_s <= load.warmup_s:
@@ -186,11 +187,12 @@ def _warm_up(session: LoadSession, number: int, users: float, load: Load, hooks:
         _wait(session, hooks, Now(step=number, load=users, phase="warmup", left_s=left_s), at_most_s)
 
 
-def _hold(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> int:
+def _hold(session: DrivenLoad, order: StepOrder, load: Load, hooks: Hooks) -> int:
     """How long it was, in ns. The monotonic clock counts: a step of the wall clock must not shorten it."""
+    clock = session.clock
     hold_s = load.hold_s if order.hold_s is None else order.hold_s
-    begun_ns = monotonic_ns()
-    minimum = Deadline.after_s(hold_s)
+    begun_ns = clock.monotonic_ns()
+    minimum = Deadline.after_s(hold_s, clock.monotonic_ns)
 
     def wait(until: Deadline) -> None:
         left_s = until.left_s()
@@ -201,19 +203,19 @@ def _hold(session: LoadSession, order: StepOrder, load: Load, hooks: Hooks) -> i
             wait(minimum)
         return ns_from_s(hold_s)
     longest_s = load.hold_s_max if load.hold_s_max is not None else LONGEST * load.hold_s
-    maximum = Deadline.after_s(max(load.hold_s, longest_s))
+    maximum = Deadline.after_s(max(load.hold_s, longest_s), clock.monotonic_ns)
     looks: list[Look] = []
     while not maximum.passed():
-        looks.append(_look(session.status()))
+        looks.append(_look(session.status(), clock))
         if minimum.passed() and hooks.precise(looks):
             break
         wait(maximum if minimum.passed() else minimum)
-    return monotonic_ns() - begun_ns
+    return clock.monotonic_ns() - begun_ns
 
 
-def _look(status: LoadStatus) -> Look:
+def _look(status: LoadStatus, clock: Clock) -> Look:
     return Look(
-        time_s=s_from_ns(monotonic_ns()),
+        time_s=s_from_ns(clock.monotonic_ns()),
         in_flight=status.in_flight,
         tokens=status.tokens,
         first_tokens=status.first_tokens,
@@ -221,8 +223,8 @@ def _look(status: LoadStatus) -> Look:
     )
 
 
-def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> LoadStatus:
-    deadline = Deadline.after_s(load.tail_s_max)
+def _tail(session: DrivenLoad, number: int, users: float, load: Load, hooks: Hooks) -> LoadStatus:
+    deadline = Deadline.after_s(load.tail_s_max, session.clock.monotonic_ns)
     while True:
         status = session.status()
         if status.in_flight_hold == 0 or deadline.passed():
@@ -230,9 +232,9 @@ def _tail(session: LoadSession, number: int, users: float, load: Load, hooks: Ho
         _wait(session, hooks, Now(step=number, load=users, phase="tail", left_s=deadline.left_s()), TICK_S)
 
 
-def _drain(session: LoadSession, number: int, users: float, load: Load, hooks: Hooks) -> bool:
+def _drain(session: DrivenLoad, number: int, users: float, load: Load, hooks: Hooks) -> bool:
     """A request ends by itself or by its timeout; a little more than that is allowed."""
-    deadline = Deadline.after_s(load.request_timeout_s + 5.0)
+    deadline = Deadline.after_s(load.request_timeout_s + 5.0, session.clock.monotonic_ns)
 
     def wait(seconds: float) -> None:
         now = Now(step=number, load=users, phase="drain", left_s=deadline.left_s())
@@ -241,7 +243,7 @@ def _drain(session: LoadSession, number: int, users: float, load: Load, hooks: H
     return session.drain(deadline, wait=wait)
 
 
-def _wait(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
+def _wait(session: DrivenLoad, hooks: Hooks, now: Now, at_most_s: float) -> None:
     """A tick, and what was recorded meanwhile if that has become much: memory must not grow with a step's length."""
     wait_a_tick(session, hooks, now, at_most_s)
     if session.records_due() and (now.left_s is None or now.left_s > NEAR_END_S):
@@ -250,14 +252,14 @@ def _wait(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> Non
         session.confirm_records()
 
 
-def wait_a_tick(session: LoadSession, hooks: Hooks, now: Now, at_most_s: float) -> None:
+def wait_a_tick(session: DrivenLoad, hooks: Hooks, now: Now, at_most_s: float) -> None:
     session.check_processes()
     hooks.tick()
     hooks.on_progress(replace(now, seen=hooks.look(session)))
-    sleep_s(min(at_most_s, TICK_S))
+    session.clock.sleep_s(min(at_most_s, TICK_S))
 
 
-def rescue(session: LoadSession, hooks: Hooks) -> None:
+def rescue(session: DrivenLoad, hooks: Hooks) -> None:
     """Gets what was measured out of a visit that broke off. A failure here never hides the first cause."""
     try:
         counters = session.stop()

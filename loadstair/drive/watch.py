@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadstair.clock import Deadline, monotonic_ns
-from loadstair.drive.session import LoadSession
+from loadstair.drive.driven import DrivenLoad
 from loadstair.errors import LoadError
 from loadstair.samples.look import HoldLatencies
 from loadstair.units import s_from_ns
@@ -30,21 +30,21 @@ class Watch:
         """When the last look was (ns), and the tokens then."""
         self._seen: Seen | None = None
 
-    def look(self, session: LoadSession) -> Seen | None:
+    def look(self, session: DrivenLoad) -> Seen | None:
         if self._next.passed():
             with suppress(LoadError):  # that the line stands still is nothing to end a run for
                 self._seen = self._look(session)
             self._next = Deadline.after_s(LOOK_S)
         return self._seen
 
-    def _look(self, session: LoadSession) -> Seen:
+    def _look(self, session: DrivenLoad) -> Seen:
         status, now_ns = session.status(), monotonic_ns()
         before, self._before = self._before, (now_ns, status.tokens)
         rate = None if before is None else (status.tokens - before[1]) / s_from_ns(now_ns - before[0])
         return Seen(tokens_per_s=rate, latencies=status.latencies)
 
 
-def nobody_looks(_session: LoadSession) -> Seen | None:
+def nobody_looks(_session: DrivenLoad) -> Seen | None:
     """In place of `Watch.look`."""
     return None
 

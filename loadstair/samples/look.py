@@ -27,3 +27,20 @@ class HoldLatencies:
     ttft_ms_p99: float | None
     itl_ms_p50: float | None
     itl_ms_p99: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadStatus:
+    """How the load is now."""
+
+    workers: tuple[str, ...]
+    workers_lost: tuple[str, ...]
+    users: int
+    in_flight: int
+    in_flight_hold: int
+    started_users: int
+    tokens: int
+    """A total since the visit began, as the next two; `Look` says how far they reach."""
+    first_tokens: int
+    ttft_ns_sum: int
+    latencies: HoldLatencies
