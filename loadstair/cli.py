@@ -19,6 +19,7 @@ from loadstair.plain import without_controls
 
 if TYPE_CHECKING:
     from loadstair.analysis.summary import Summary
+    from loadstair.pipeline import Finished
     from loadstair.plan.model import Plan
 
 PIPE_COLUMNS = 200
@@ -75,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", type=Path, metavar="DIR", help="go on with the run in this folder, which ended early; PLAN may lack"
     )
     run.add_argument("--quiet", action="store_true", help="print errors only, and with them where the report is")
+
+    forecast = _command(
+        commands, "forecast", "predict a plan's staircase in seconds, without engines or load", _forecast
+    )
+    _plan_options(forecast)
+    forecast.add_argument("--out", type=Path, metavar="DIR", help="gets the forecast's folder (reports)")
 
     analyze = _command(commands, "analyze", "make summary.json and results.json again from a run's files", _analyze)
     analyze.add_argument("run", type=Path, metavar="DIR", help="a run folder")
@@ -158,7 +165,6 @@ def _run(options: argparse.Namespace) -> int:
     plan = None if options.plan is None else _plan_of(options)  # first, as above
     from loadstair.pipeline import resume, run
     from loadstair.progress import Progress
-    from loadstair.report.terminal import closing_table
 
     console = _console()
     with Progress(console, quiet=options.quiet) as progress:
@@ -173,7 +179,32 @@ def _run(options: argparse.Namespace) -> int:
                 quick=options.quick,
                 progress=progress,
             )
-    if finished.summary is not None and not options.quiet:
+    return _tell(finished, console, quiet=options.quiet)
+
+
+def _forecast(options: argparse.Namespace) -> int:
+    plan = _plan_of(options)
+    from loadstair.pipeline import forecast
+    from loadstair.progress import Progress
+
+    console = _console()
+    with Progress(console, quiet=not console.is_terminal) as progress:
+        finished = forecast(
+            plan,
+            plan_dir=options.plan.resolve().parent,
+            out=options.out or Path("reports"),
+            command=options.command_line,
+            quick=options.quick,
+            progress=progress,
+        )
+    return _tell(finished, console, quiet=False)
+
+
+def _tell(finished: "Finished", console: Console, *, quiet: bool) -> int:
+    """The closing table, where the report is, and what went wrong; gives back the exit code."""
+    from loadstair.report.terminal import closing_table
+
+    if finished.summary is not None and not quiet:
         console.print(closing_table(finished.folder.read_json(finished.folder.summary_path)))
         console.print(Text(f"report: {finished.folder.report_path}"), soft_wrap=True)
     if finished.error is not None:
@@ -182,7 +213,7 @@ def _run(options: argparse.Namespace) -> int:
             _print_to_stderr(f"nothing was measured; logs: {finished.folder.log_path}")
     elif finished.summary is not None:
         _print_verdict(finished.summary)
-    if finished.summary is not None and options.quiet and finished.exit_code:
+    if finished.summary is not None and quiet and finished.exit_code:
         _print_to_stderr(f"report: {finished.folder.report_path}")
     return finished.exit_code
 

@@ -16,7 +16,7 @@ from loadstair.clock import utc_now
 from loadstair.plan.model import Plan, RemoteWorkers
 from loadstair.samples.calibration import Calibration
 from loadstair.samples.run_folder import RunFolder
-from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
+from loadstair.samples.runrecord import Ending, PredictedStep, RunRecord, VisitRecord
 
 VERSIONED_PACKAGES = ("locust", "openai", "gevent", "geventhttpclient", "httpx2", "numpy", "pandas", "pyarrow")
 
@@ -50,6 +50,9 @@ class Journal:
 
     def warn(self, messages: Sequence[str]) -> None:
         self._change(warnings=(*self.record.warnings, *messages))
+
+    def foretold(self, steps: Sequence[PredictedStep]) -> None:
+        self._change(forecast=tuple(steps))
 
     def end(self, ending: Ending, message: str | None = None) -> None:
         self._change(ending=ending, ending_message=message)

@@ -1,6 +1,7 @@
 """The main job as prose: measure every visit, think about the files, write the report."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ from loadstair.calibrate.machine import machine
 from loadstair.calibrate.store import Store, kept_for
 from loadstair.clock import utc_now
 from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError, UsageError
+from loadstair.forecasting import Forecast, forecast_of, foresee, predicted_steps
 from loadstair.journal import Journal, new_record, usable_cores
-from loadstair.measurement import Measuring, measure, recover_records
+from loadstair.measurement import measure, recover_records
 from loadstair.plan.model import Plan
 from loadstair.plan.parse import plan_yaml, read_measured_plan
 from loadstair.plan.rules import expected_e2e_s
@@ -38,6 +40,7 @@ from loadstair.samples.clocks import on_masters_clock
 from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
+from loadstair.visitlog import Measuring
 
 EXIT_OK = 0
 EXIT_INVALID = 4
@@ -111,9 +114,31 @@ def resume(path: Path, plan_path: Path | None, plan: Plan | None, *, progress: P
         )
 
 
-def _finish(measuring: Measuring) -> Finished:
+def forecast(
+    plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick: bool, progress: Progress
+) -> Finished:
+    """As `run`, in simulated time: the run folder says everywhere that it was predicted. Raises UsageError for a plan
+    of which no topology can be foretold."""
+    arrivals = arrivals_of(plan.load, plan_dir)
+    told = forecast_of(plan)
+    _leave_cores_to_the_load()
+    folder = RunFolder.create(out, plan.name, utc_now())
+    with folder.reserved():
+        folder.write_text(folder.plan_path, plan_yaml(told.plan))
+        record = new_record(told.plan, plan_dir=plan_dir, command=command, quick=quick, calibration=None)
+        journal = Journal(folder, replace(record, predicted=True, notes=told.notes))
+        measuring = Measuring(
+            plan=told.plan, plan_dir=plan_dir, arrivals=arrivals, folder=folder, journal=journal, progress=progress
+        )
+        return _finish(measuring, told)
+
+
+def _finish(measuring: Measuring, told: Forecast | None = None) -> Finished:
+    """`told`: of a forecast; None measures."""
     folder, summary = measuring.folder, None
-    error = _measure_to_an_end(measuring)
+    error = _measure_to_an_end(measuring, told)
+    if told is None and not isinstance(error, Interrupted):
+        _carry_forecast(measuring)
     if any(visit.steps for visit in measuring.journal.record.visits):
         measuring.progress.phase("analysing")
         try:
@@ -130,10 +155,23 @@ def _leave_cores_to_the_load() -> None:
     threadpool_limits(limits=1, user_api="blas")
 
 
-def _measure_to_an_end(measuring: Measuring) -> LoadstairError | None:
+def _carry_forecast(measuring: Measuring) -> None:
+    """What was predicted for the loads that were measured, into the run record."""
+    measuring.progress.phase("predicting")
+    try:
+        measuring.journal.foretold(predicted_steps(measuring.plan, measuring.arrivals, measuring.journal.record))
+    except Exception as error:  # noqa: BLE001  what was measured must not be lost to a defect in what is foretold
+        with suppress(StorageError):
+            measuring.journal.warn([f"there is no forecast beside the measurement: {type(error).__name__}: {error}"])
+
+
+def _measure_to_an_end(measuring: Measuring, told: Forecast | None) -> LoadstairError | None:
     """Measures until the end or the first error, which is noted in the run record and given back."""
     try:
-        measure(measuring)
+        if told is None:
+            measure(measuring)
+        else:
+            foresee(measuring, told)
         return _note_end(measuring.journal, Ending.COMPLETE, None)
     except Interrupted as error:
         return _note_end(measuring.journal, Ending.INTERRUPTED, error)

@@ -10,9 +10,10 @@ from loadstair.calibrate.levels import next_users
 from loadstair.calibrate.truth import ended_well, held_requests, judged_level
 from loadstair.clock import Deadline, now_ns, sleep_s
 from loadstair.drive.session import LoadSession, VisitLoad
-from loadstair.drive.staircase import NO_COUNTERS, growth_s
+from loadstair.drive.staircase import NO_COUNTERS
 from loadstair.errors import LoadError
 from loadstair.plan.model import Lengths, Load, Workload
+from loadstair.plan.staircase import growth_s
 from loadstair.samples.calibration import CalibrationLevel, GroundTruth
 from loadstair.samples.frame import Samples, samples_from_tables
 from loadstair.samples.record import Phase

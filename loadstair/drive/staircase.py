@@ -16,13 +16,13 @@ from loadstair.drive.driven import DrivenLoad
 from loadstair.drive.watch import Seen, nobody_looks
 from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load, LoadMode
-from loadstair.samples.look import Look, LoadStatus
+from loadstair.plan.staircase import growth_s
+from loadstair.samples.look import LoadStatus, Look
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord, StepRole
 from loadstair.units import NS_PER_S, ns_from_s, s_from_ns
 
 TICK_S: Final = 0.25
-GROWTH_S_MAX: Final = 5.0
 NEAR_END_S: Final = 3.0
 """Of a hold: records are not asked for so shortly before it, to end it in time."""
 LONGEST: Final = 4.0
@@ -119,11 +119,6 @@ def climb(session: DrivenLoad, next_step: NextStep, load: Load, hooks: Hooks) ->
 def with_counters(records: Sequence[StepRecord], counters: Mapping[int, Counters]) -> tuple[StepRecord, ...]:
     """The records, with the counters that are newer than their own."""
     return tuple(replace(record, counters=counters.get(record.step, record.counters)) for record in records)
-
-
-def growth_s(load: Load) -> float:
-    """The time over which a step's new users begin: the warm-up's first half, at most 5 s."""
-    return min(load.warmup_s / 2, GROWTH_S_MAX)
 
 
 def _step(session: DrivenLoad, order: StepOrder, load: Load, hooks: Hooks) -> tuple[StepRecord, dict[int, Counters]]:

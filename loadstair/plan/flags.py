@@ -89,6 +89,17 @@ def formats_of(flags: Mapping[str, FlagValue], *, stored_as: WeightFormat) -> Fo
     return asked_formats(given.get("quantization"), given.get("kv_cache_dtype"), stored_as=stored_as)
 
 
+def option_words(flags: Mapping[str, FlagValue]) -> tuple[str, ...]:
+    """As the simulated engine's command line takes them: `max_num_seqs: 8` becomes `--max-num-seqs 8`."""
+    return tuple(word for flag, value in flags.items() for word in _option(flag.replace("_", "-"), value))
+
+
+def _option(name: str, value: FlagValue) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return (f"--{name}",) if value else (f"--no-{name}",)
+    return f"--{name}", str(value)
+
+
 def number(flags: Mapping[str, FlagValue], flag: str, default: float) -> float:
     """The default too where the value is no number, which `flag_problems` tells."""
     value = flags.get(flag, default)

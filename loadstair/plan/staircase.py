@@ -22,6 +22,8 @@ QUICK_SHAPE = 3
 RECOVERY_HOLDS = 3
 """How long the usual load is watched after a surge, in holds, where the plan does not say."""
 
+GROWTH_S_MAX = 5.0
+
 VISIT_START_S = 4.0
 """Bringing up simulated engines, nginx and Locust on two cores; only the forecast of the duration uses it."""
 
@@ -67,6 +69,11 @@ def planned_steps(load: Load) -> tuple[PlannedStep, ...]:
         PlannedStep(load=surge, hold_s=surge_s, at_once=True, tail=False),
         PlannedStep(load=usual, hold_s=recovery_s, at_once=True),
     )
+
+
+def growth_s(load: Load) -> float:
+    """The time over which a step's new users begin: the warm-up's first half, at most 5 s."""
+    return min(load.warmup_s / 2, GROWTH_S_MAX)
 
 
 def quick(plan: Plan, expected_e2e_s: ExpectedRequest) -> Plan:

@@ -40,6 +40,8 @@ class StampClock(StrEnum):
     KERNEL = "kernel"
     READ = "read"
     """The time user space read the bytes: the kernel gave no receive stamps. Late when the worker is busy."""
+    SIMULATED = "simulated"
+    """A forecast's: nobody received anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

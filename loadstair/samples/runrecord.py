@@ -123,6 +123,17 @@ class VisitRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedStep:
+    """What the forecast says of one topology at one load."""
+
+    topology: str
+    load: float
+    output_tokens_per_s: float
+    ttft_ms_p50: float | None
+    """None where no request would have begun and ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     name: str
     started: str
@@ -146,3 +157,9 @@ class RunRecord:
     """The folder of the plan's file, for a run that is resumed without it."""
     resumed: tuple[str, ...] = ()
     """UTC, ISO 8601: when it went on after an early end."""
+    predicted: bool = False
+    """Nothing was measured: it is a forecast, in simulated time."""
+    notes: tuple[str, ...] = ()
+    """How it differs from what the plan says; no reason to doubt it."""
+    forecast: tuple[PredictedStep, ...] = ()
+    """Of the loads that were measured, as far as they can be foretold; empty in a forecast."""

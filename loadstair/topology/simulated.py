@@ -6,8 +6,8 @@ from pathlib import Path
 
 from loadstair.clock import Deadline
 from loadstair.errors import TopologyError
-from loadstair.plan.flags import SIMULATED_FLAGS
-from loadstair.plan.model import Engine, FlagValue, Plan, SimulatedTopology
+from loadstair.plan.flags import SIMULATED_FLAGS, option_words
+from loadstair.plan.model import Engine, Plan, SimulatedTopology
 from loadstair.topology.engines import EngineLaunch, LaunchAt
 from loadstair.topology.local import bring_up_local
 from loadstair.topology.ports import LOOPBACK
@@ -75,10 +75,4 @@ def flag_options(engine: Engine, *, where: str) -> tuple[str, ...]:
             raise TopologyError(
                 f"{where}.{flag}: a simulated engine has no such flag; it has {', '.join(SIMULATED_FLAGS)}"
             )
-    return tuple(word for flag, value in engine.flags.items() for word in _option(flag.replace("_", "-"), value))
-
-
-def _option(name: str, value: FlagValue) -> tuple[str, ...]:
-    if isinstance(value, bool):
-        return (f"--{name}",) if value else (f"--no-{name}",)
-    return f"--{name}", str(value)
+    return option_words(engine.flags)

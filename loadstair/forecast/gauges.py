@@ -1,0 +1,53 @@
+"""The engines' own numbers, once a simulated second: the series that the telemetry reads off a real engine's page."""
+
+from loadstair.forecast.cluster import Cluster
+from loadstair.forecast.simulated_time import SimulatedTime
+from loadstair.samples.runrecord import ServerCounters
+from loadstair.units import NS_PER_S
+
+Row = tuple[int, str, str, str, float]
+"""As TELEMETRY_SCHEMA has it."""
+
+
+class Gauges:
+    """Reads from its making on, for as long as time passes."""
+
+    def __init__(self, cluster: Cluster, time: SimulatedTime, *, topology: str) -> None:
+        self._cluster = cluster
+        self._time = time
+        self._topology = topology
+        self._rows: list[Row] = []
+        self._read()
+
+    def take_rows(self) -> list[Row]:
+        """Those since the last call."""
+        taken, self._rows = self._rows, []
+        return taken
+
+    def gaps(self) -> tuple[()]:
+        """No reading is ever missed."""
+        return ()
+
+    def server_counters(self) -> ServerCounters:
+        counters = [scheduler.counters for scheduler in self._cluster.schedulers]
+        return ServerCounters(
+            requests_finished=sum(self._cluster.finished),
+            output_tokens=sum(one.generation_tokens for one in counters),
+            input_tokens=sum(one.prompt_tokens for one in counters),
+        )
+
+    def _read(self) -> None:
+        now_ns = self._time.now_ns()
+        for place, scheduler in enumerate(self._cluster.schedulers):
+            values = {
+                "engine.requests.running": scheduler.running,
+                "engine.requests.waiting": scheduler.waiting,
+                "engine.kv.usage": scheduler.blocks_used / scheduler.config.blocks,
+                "engine.preemptions": scheduler.counters.preemptions,
+                "engine.tokens.prompt": scheduler.counters.prompt_tokens,
+                "engine.tokens.generated": scheduler.counters.generation_tokens,
+                "engine.requests.finished": self._cluster.finished[place],
+            }
+            source = f"{self._topology}/engine{place}"
+            self._rows += [(now_ns, source, series, "", float(value)) for series, value in values.items()]
+        self._time.at(now_ns + NS_PER_S, self._read)

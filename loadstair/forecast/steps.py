@@ -1,0 +1,89 @@
+"""How long a step is simulated, and single steps without a run folder: throughput and TTFT alone."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from loadstair.clock import Deadline
+from loadstair.forecast.delays import SERVED
+from loadstair.forecast.fleet import Fleet
+from loadstair.forecast.load import SimulatedLoad
+from loadstair.plan.arrivals import Arrivals
+from loadstair.plan.model import LoadMode, LoadShape, Plan, TopologyPlan
+from loadstair.plan.staircase import Visit, growth_s
+from loadstair.samples.record import Phase
+from loadstair.samples.runrecord import PredictedStep
+
+TOKENS_PER_HOLD: Final = 100_000
+"""Output tokens that a staircase's hold simulates at most: about 0.2 s of this machine's time."""
+TOKENS_PER_SHAPE: Final = 1_000_000
+"""The same of a soak or a spike, which are about time."""
+REQUESTS_PER_HOLD: Final = 2.0
+"""Times that each user's request fits into a hold, however many tokens that takes."""
+TOKENS_BESIDE: Final = 40_000
+"""As TOKENS_PER_HOLD, for a forecast that goes beside a measurement."""
+TICK_S: Final = 0.25
+TOKENS_IN_ALL: Final = 3_000_000
+"""Of such a forecast, over all steps of a topology: the loads above are left out."""
+
+
+def hold_s_for(plan: Plan, fleet: Fleet, load: float) -> float:
+    """How long a step of this load is held: as the plan says, or as many tokens as tell enough."""
+    tokens = TOKENS_PER_HOLD if plan.load.shape is LoadShape.STAIRCASE else TOKENS_PER_SHAPE
+    return _hold_s(plan, fleet, load, tokens)
+
+
+def _hold_s(plan: Plan, fleet: Fleet, load: float, tokens: int) -> float:
+    least_s = REQUESTS_PER_HOLD * fleet.request_s(plan, load)
+    return min(plan.load.hold_s, max(least_s, tokens / _tokens_per_s(plan, fleet, load)))
+
+
+def _tokens_per_s(plan: Plan, fleet: Fleet, load: float) -> float:
+    """Output tokens that are asked for."""
+    requests_per_s = load if plan.load.mode is LoadMode.OPEN else load / fleet.request_s(plan, load)
+    return requests_per_s * plan.workload.output_tokens.mean
+
+
+def predicted(
+    fleet: Fleet, topology: TopologyPlan, plan: Plan, arrivals: Arrivals | None, loads: Sequence[float]
+) -> list[PredictedStep]:
+    """One after the other, as a visit climbs them; `loads` must rise. The highest are missing where all of them would
+    take more than a few seconds."""
+    simulated = SimulatedLoad(fleet, Visit(visit=0, repeat=0, topology=topology), plan, arrivals, SERVED, start_ns=0)
+    found: list[PredictedStep] = []
+    for step, load in enumerate(loads):
+        hold_s = _hold_s(plan, fleet, load, TOKENS_BESIDE)
+        rate = _tokens_per_s(plan, fleet, load)
+        if simulated.status().tokens + rate * (hold_s + plan.load.warmup_s) > TOKENS_IN_ALL:
+            break
+        found.append(_one(simulated, topology.name, plan, step, load, hold_s))
+    return found
+
+
+def _one(simulated: SimulatedLoad, topology: str, plan: Plan, step: int, load: float, hold_s: float) -> PredictedStep:
+    simulated.begin_step(step=step, load=load, users=round(load), growth_s=growth_s(plan.load))
+    simulated.clock.sleep_s(_warm_up_s(plan, hold_s))
+    simulated.set_phase(Phase.HOLD)
+    before = simulated.status().tokens
+    simulated.clock.sleep_s(hold_s)
+    tokens = simulated.status().tokens - before
+    simulated.set_phase(Phase.TAIL)
+    _until_ended(simulated, plan.load.tail_s_max)
+    return PredictedStep(
+        topology=topology,
+        load=load,
+        output_tokens_per_s=tokens / hold_s,
+        ttft_ms_p50=simulated.status().latencies.ttft_ms_p50,
+    )
+
+
+def _until_ended(simulated: SimulatedLoad, longest_s: float) -> None:
+    """Until the hold's requests have: the slowest must not be missing among the latencies."""
+    deadline = Deadline.after_s(longest_s, simulated.clock.monotonic_ns)
+    while simulated.status().in_flight_hold and not deadline.passed():
+        simulated.clock.sleep_s(TICK_S)
+
+
+def _warm_up_s(plan: Plan, hold_s: float) -> float:
+    """Long enough for every user's first request to have ended, as far as the plan allows a warm-up to last."""
+    longest_s = 4 * plan.load.warmup_s if plan.load.warmup_s_max is None else plan.load.warmup_s_max
+    return max(plan.load.warmup_s, min(hold_s, longest_s))
