@@ -12,11 +12,15 @@ BYTES_PER_MB = 1e6
 
 
 def results_json(summary: Summary) -> list[dict[str, object]]:
-    """Invalid steps are listed too: `errors` then carries the reasons."""
+    """Invalid steps are listed too: `errors` then carries the reasons. A forecast's ids end in `-predicted`."""
     if summary.matrix is not None:
         return matrix_records(summary.matrix)
     return [
-        _record(f"{name}-{step.load:g}{_part(step, summary.shape)}", step, summary.mode)
+        _record(
+            f"{name}-{step.load:g}{_part(step, summary.shape)}{'-predicted' if summary.run.predicted else ''}",
+            step,
+            summary.mode,
+        )
         for name, topology in summary.topologies.items()
         for step in topology.steps
     ]

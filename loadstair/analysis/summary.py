@@ -18,6 +18,7 @@ from loadstair.analysis.shape.values import soak_values, spike_values
 from loadstair.analysis.staircase.capacity import Capacity, capacity
 from loadstair.analysis.staircase.energy import Energy, energy
 from loadstair.analysis.staircase.failure_point import FailurePoint, failure_point
+from loadstair.analysis.staircase.foretold import Foretold, foretold, parting
 from loadstair.analysis.staircase.timeline import Timeline, timeline
 from loadstair.analysis.statistics.estimate import Finding, Severity
 from loadstair.analysis.step.ceiling import Ceiling, ceiling_values, judge_against, run_ceiling, run_findings
@@ -25,7 +26,7 @@ from loadstair.analysis.step.measure import measure_visit
 from loadstair.analysis.step.plausible import step_ceiling
 from loadstair.analysis.step.pool import JudgedStep, LoadStep, pool_load
 from loadstair.analysis.step.slo import RequestLimits, request_limits
-from loadstair.analysis.step.verdict import judge_plan, judge_step, judge_visit, unchecked_books
+from loadstair.analysis.step.verdict import ONE_REPEAT, judge_plan, judge_step, judge_visit, unchecked_books
 from loadstair.analysis.summary_values import (
     Values,
     comparison_values,
@@ -44,6 +45,8 @@ from loadstair.samples.runrecord import Ending, RunRecord, VisitRecord
 
 SUMMARY_SCHEMA = 1
 TLS_UNVERIFIED = "tls.unverified"
+PREDICTED = "Predicted, not measured: "
+"""Begins a forecast's answer, wherever it is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class TopologySummary:
     timeline: Timeline | None
     physical_ceilings: Mapping[float, float]
     """By load, the output tokens/s that the GPUs can do at all at what was under way; only where that is known."""
+    predicted: Foretold
+    """Beside what was measured; empty in a forecast."""
     failure: FailurePoint | None
     stopped: tuple[str, ...]
     """Why staircases ended before their last step; each reason once, whatever the repeat."""
@@ -68,7 +73,13 @@ class TopologySummary:
 
     def values(self) -> Values:
         values = topology_values(
-            self.steps, self.capacity, self.gpus, self.energy, self.physical_ceilings, self.failure
+            self.steps,
+            self.capacity,
+            self.gpus,
+            self.energy,
+            self.physical_ceilings,
+            self.failure,
+            self.predicted,
         )
         return {**values, "stopped": list(self.stopped)}
 
@@ -163,17 +174,21 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         findings=(
             *_ending(run),
             *_stopped(topologies),
-            *_simulated(topologies),
+            *(_predicted(run) if run.predicted else _simulated(topologies)),
             *_unverified(plan),
-            *(judge_plan(plan.workload, plan.load) if matrix is None else matrix.findings),
+            *(_judge_plan(plan, run) if matrix is None else matrix.findings),
             *unchecked_books(run.visits),
+            *_partings(topologies, plan.load.mode),
             *run_findings(ceiling, {name: one.steps for name, one in topologies.items()}),
             *(_not_compared(why) for why in apart.values() if why and not plan.compare_unequal),
             *shape_findings(soaks, spikes),
         ),
-        advice=told_by_shape
-        if told_by_shape is not None
-        else advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode),
+        advice=(PREDICTED if run.predicted else "")
+        + (
+            told_by_shape
+            if told_by_shape is not None
+            else advice({name: one.capacity for name, one in topologies.items()}, comparisons, plan.load.mode)
+        ),
         ceiling=ceiling,
         shape=plan.load.shape,
         soaks=soaks,
@@ -193,6 +208,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "ending": str(run.ending),
         "ending_message": run.ending_message,
         "quick": run.quick,
+        "predicted": run.predicted,
         "seed": run.seed,
         "mode": str(summary.mode),
         "shape": str(summary.shape),
@@ -260,6 +276,7 @@ def _topology(
         energy=energy(steps, topology.gpus, rng),
         timeline=_timeline(run, topology.name, samples, telemetry),
         physical_ceilings=_physical_ceilings(steps, topology, plan.workload),
+        predicted=foretold(run, topology.name),
         failure=None if is_spike else failure_point(steps, samples, run),
         stopped=tuple(
             dict.fromkeys(
@@ -305,6 +322,25 @@ def _simulated(topologies: Mapping[str, TopologySummary]) -> tuple[Finding, ...]
             f"{' and '.join(names)} {what}: a forecast by a model of the GPU, with the load and the clock real",
         ),
     )
+
+
+def _predicted(run: RunRecord) -> tuple[Finding, ...]:
+    what = (
+        "nothing was measured: a model of scheduler and step times under the plan's load, in simulated time; it knows "
+        "neither network nor load generator, nor what else the real engines do"
+    )
+    notes = [Finding.info("forecast.note", note) for note in run.notes]
+    return (Finding.info("forecast.predicted", what), *notes)
+
+
+def _judge_plan(plan: Plan, run: RunRecord) -> tuple[Finding, ...]:
+    """More repeats would tell nothing more of a forecast."""
+    return tuple(one for one in judge_plan(plan.workload, plan.load) if not run.predicted or one.id != ONE_REPEAT)
+
+
+def _partings(topologies: Mapping[str, TopologySummary], mode: LoadMode) -> tuple[Finding, ...]:
+    found = (parting(name, one.steps, one.predicted, mode) for name, one in topologies.items())
+    return tuple(one for one in found if one is not None)
 
 
 def _unverified(plan: Plan) -> tuple[Finding, ...]:

@@ -14,6 +14,7 @@ from loadstair.analysis.comparison.compare import Comparison, claim
 from loadstair.analysis.staircase.capacity import Capacity
 from loadstair.analysis.staircase.energy import Energy, StepEnergy
 from loadstair.analysis.staircase.failure_point import FailurePoint
+from loadstair.analysis.staircase.foretold import Foretold
 from loadstair.analysis.staircase.full_batch import FEW_LOADS as FEW_LOADS_TO_FILL
 from loadstair.analysis.staircase.full_batch import FullBatchFit
 from loadstair.analysis.staircase.piecewise import FEW_LOADS as FEW_LOADS_TO_BEND
@@ -26,6 +27,7 @@ from loadstair.analysis.step.measure import METRICS, VisitStep
 from loadstair.analysis.step.pool import JudgedStep, LoadStep, latency_estimates
 from loadstair.analysis.thresholds import ThresholdResult
 from loadstair.plan.model import Gpus, Workload
+from loadstair.samples.runrecord import PredictedStep
 from loadstair.units import NS_PER_MS
 
 Values = dict[str, object]
@@ -68,6 +70,7 @@ def topology_values(
     energy: Energy,
     physical_ceilings: Mapping[float, float],
     failure: FailurePoint | None,
+    predicted: Foretold,
 ) -> Values:
     return {
         "gpus": None if gpus is None else gpus.model_dump(mode="json"),
@@ -75,6 +78,7 @@ def topology_values(
             {
                 **_step_values(step, energy.at(step.load)),
                 "physical_ceiling_tokens_per_s": physical_ceilings.get(step.load),
+                "predicted": _predicted_values(predicted.get(step.load)),
             }
             for step in steps
         ],
@@ -86,6 +90,14 @@ def topology_values(
             "output_tokens_per_joule": estimate_values(energy.at(capacity.saturation_load).estimate()),
             "findings": [finding_values(finding) for finding in (*capacity.findings, *energy.findings)],
         },
+    }
+
+
+def _predicted_values(step: PredictedStep | None) -> Values:
+    """Null where nothing was foretold."""
+    return {
+        "output_tokens_per_s": None if step is None else step.output_tokens_per_s,
+        "ttft_ms_p50": None if step is None else step.ttft_ms_p50,
     }
 
 

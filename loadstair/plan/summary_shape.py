@@ -67,6 +67,7 @@ STEP: Final[Mapping[str, Shape]] = {
     "stalls": _numbers("count requests longest_ms"),
     "stamps": {**_numbers("chunks bunched_share bunched_late_share read_lag_ms_p99"), "clocks": OTHER},
     "upstreams": Named(),
+    "predicted": _numbers("output_tokens_per_s ttft_ms_p50"),
     "telemetry": _numbers(
         "requests_running requests_waiting kv_usage preemptions generator_cpu_percent host_cpu_percent "
         "gpu_memory_used_bytes_max gpu_power_watts"

@@ -39,6 +39,7 @@ def answer_figure(summary: Values) -> Figure:
     throughput["spans"] = _crossovers(summary, unit)
     throughput["ceiling"], ceiling_note = _ceiling(summary, throughput, "ceiling_tokens_per_s")
     throughput["physical"] = _physical(summary)
+    throughput["predicted"] = _predicted(summary)
     return Figure(
         id="answer",
         title=f"Throughput and time to first token against {unit}",
@@ -48,6 +49,7 @@ def answer_figure(summary: Values) -> Figure:
                 _about_invalid(summary),
                 _about_marks(throughput),
                 _about_physical(summary),
+                _about_predicted(throughput),
                 _WHY_P50 if short else "",
                 ceiling_note,
             ]
@@ -138,6 +140,25 @@ def _about_physical(summary: Values) -> str:
         return ""
     low, high = view.percent(min(shares)), view.percent(max(shares))
     return f" Dotted: what the GPUs' data sheets allow at most; {low} to {high} of it was measured."
+
+
+def _predicted(summary: Values) -> list[dict[str, Any]]:
+    """What the forecast said of the steps, with a line for each topology of which it said anything."""
+    return [
+        {"style": index % STYLES, "points": points}
+        for index, topology in enumerate(summary["topologies"].values())
+        if (
+            points := [
+                [step["load"], told["output_tokens_per_s"]]
+                for step in topology["steps"]
+                if (told := step.get("predicted")) and told["output_tokens_per_s"] is not None  # not in older summaries
+            ]
+        )
+    ]
+
+
+def _about_predicted(panel: Panel) -> str:
+    return " Dashed: what the forecast said." if panel["predicted"] else ""
 
 
 def _values(panel: Panel) -> list[float]:

@@ -10,6 +10,12 @@ NOT_CALIBRATED = (
     "(`loadstair calibrate` makes one)."
 )
 
+PREDICTED_HOW = (
+    "Nothing was measured. The engines are the simulated engine's scheduler and step times for these GPUs; the users, "
+    "the arrivals and the lengths of the requests are the plan's. All of it ran in simulated time, so the time stamps "
+    "are the model's, and network, load generator and operating system have no part in them."
+)
+
 
 def generator_words(generator: Mapping[str, Any] | None) -> str:
     """`generator`: as in summary.json."""

@@ -17,12 +17,15 @@ def junit_xml(summary_json: Mapping[str, Any]) -> str:
     """A threshold that failed is a failure; an invalid step, or a threshold that needed one, is an error.
 
     A matrix has a case for each test instead: a failed test is a failure, one without a result an error.
+    A forecast says so in the name of the whole and in a property of each suite.
     `time` is seconds: a step's is its holds over all repeats, a threshold takes none.
     """
-    root = Element("testsuites", name=_clean(summary_json["name"]))
+    root = Element("testsuites", name=_clean(view.run_name(summary_json)))
     unit = view.load_unit(summary_json["mode"])
     for name, topology in summary_json["topologies"].items():
         suite = SubElement(root, "testsuite", name=_clean(name))
+        if view.is_predicted(summary_json):
+            SubElement(SubElement(suite, "properties"), "property", name="predicted", value="true")
         tests = (summary_json.get("matrix") or {}).get(name, {}).get("tests", [])
         for test in tests:
             _test(SubElement(suite, "testcase", classname=_clean(name), name=_clean(test["id"])), test)

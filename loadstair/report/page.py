@@ -9,7 +9,7 @@ from loadstair.report.charts import STYLES, Figure
 from loadstair.report.charts_load import answer_figure, latency_figures, requests_figure
 from loadstair.report.charts_time import balance_figures, time_figures
 from loadstair.report.definitions import DEFINITIONS
-from loadstair.report.generator import generator_words
+from loadstair.report.generator import PREDICTED_HOW, generator_words
 from loadstair.report.matrix import MatrixPart, matrix_parts, matrix_subject, status_counts
 from loadstair.report.shape_part import ShapePart
 from loadstair.report.soak import soak_parts
@@ -68,7 +68,7 @@ class Page:
     balance: tuple[Figure, ...]
     steps: tuple[Steps, ...]
     measured: tuple[str, ...]
-    """How it was measured: what the numbers owe to the load generator and its clock."""
+    """How it was measured: what the numbers owe to the load generator and its clock. Of a forecast: that it was not."""
     environment: tuple[Fact, ...]
     definitions: tuple[tuple[str, str], ...]
 
@@ -103,7 +103,7 @@ def page(summary: Mapping[str, Any], run: Mapping[str, Any]) -> Page:
         over_time=time_figures(summary),
         balance=balance_figures(summary),
         steps=tuple(steps(name, one, places[name], unit) for name, one in topologies.items() if not matrix),
-        measured=(generator_words(summary["generator"]),),
+        measured=(PREDICTED_HOW if view.is_predicted(summary) else generator_words(summary["generator"]),),
         environment=_environment(run),
         definitions=DEFINITIONS,
     )
@@ -126,7 +126,9 @@ def _badges(summary: Mapping[str, Any]) -> tuple[Badge, ...]:
         badges.append(Badge(text=f"threshold {result['status']}: {result['text']}", tone=tone))
     if summary["ending"] != "complete":
         badges.append(Badge(text=f"the run did not complete: {summary['ending'].replace('_', ' ')}", tone="bad"))
-    if any(topology["kind"] == "simulated" for topology in summary["topologies"].values()):
+    if view.is_predicted(summary):
+        badges.insert(0, Badge(text="predicted: nothing was measured", tone="warn"))
+    elif any(topology["kind"] == "simulated" for topology in summary["topologies"].values()):
         badges.append(Badge(text="simulated engines: a forecast", tone="warn"))
     if any(finding["id"] == "tls.unverified" for finding in summary["findings"]):
         badges.append(Badge(text="TLS without verification", tone="warn"))

@@ -27,7 +27,7 @@ def closing_table(summary_json: Mapping[str, Any]) -> RenderableType:
         return Group(*matrix_tables(summary_json), *_closing(summary_json, advised=False))
     topologies = summary_json["topologies"]
     table = Table(
-        title=Text(summary_json["name"]), title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0
+        title=Text(view.run_name(summary_json)), title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0
     )
     table.add_column(view.load_unit(summary_json["mode"]), justify="right", no_wrap=True)
     for name in topologies:

@@ -12,6 +12,16 @@ ABSENT = "–"
 Values = Mapping[str, Any]
 
 
+def is_predicted(summary: Values) -> bool:
+    """Whether the run is a forecast; older summaries do not say."""
+    return bool(summary.get("predicted"))
+
+
+def run_name(summary: Values) -> str:
+    """`quickstart`; of a forecast `quickstart (predicted)`."""
+    return f"{summary['name']} (predicted)" if is_predicted(summary) else str(summary["name"])
+
+
 def digits(value: float) -> str:
     """Three significant digits, all digits of larger numbers: 0.0123, 1.24, 56.1, 1,404."""
     if value == 0:

@@ -41,6 +41,7 @@ TOKENS_OFF = "tokens.off"
 TAIL_INCOMPLETE = "tail.incomplete"
 FEW_SAMPLES = "samples.few"
 CACHE_CONTAMINATED = "cache.contaminated"
+ONE_REPEAT = "repeats.one"
 FEW_FOR_P99 = "samples.p99"
 UNCHANGED_BY_REPEATING = frozenset(
     {
@@ -472,7 +473,7 @@ def judge_plan(workload: Workload, load: Load) -> tuple[Finding, ...]:
     if load.repeats == 1:
         findings.append(
             Finding.info(
-                "repeats.one",
+                ONE_REPEAT,
                 "one repeat: intervals tell of variation within a run, not between runs; set load.repeats: 3",
             ),
         )

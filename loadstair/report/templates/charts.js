@@ -116,17 +116,18 @@
     });
   }
 
-  // What the GPUs can do at all: no point of its own, and cut off where it leaves the panel.
-  function physical(panel, at) {
-    return (panel.physical || []).map((one) => drawnAs({
+  // What the GPUs can do at all, or what was predicted: no points of its own, and cut off where it leaves the panel.
+  function beside(lines, type, at) {
+    return (lines || []).map((one) => drawnAs({
       type: "line", z: 3, xAxisIndex: at, yAxisIndex: at, showSymbol: false, symbol: "none", data: one.points,
-      lineStyle: { color: colour(one.style), width: 1.5, type: "dotted", opacity: 0.9 },
+      lineStyle: { color: colour(one.style), width: 1.5, type: type, opacity: 0.9 },
     }));
   }
 
   function loadSeries(panel, at) {
     const lines = panel.lines.flatMap((line) => [band(line, at), whiskers(line, at), loadLine(line, at), hollow(line, at)]);
-    return [...lines, knees(panel.marks, at), acrossLoad(panel, at), ...physical(panel, at)];
+    const others = [...beside(panel.physical, "dotted", at), ...beside(panel.predicted, "dashed", at)];
+    return [...lines, knees(panel.marks, at), acrossLoad(panel, at), ...others];
   }
 
   function timeSeries(panel, at) {
