@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+INVALID = 4
+"""Some steps are: the row says which."""
 GPUS = {"type": "h100-nvl", "count": 4}
 LENGTHS = {"input_tokens": {"mean": 128, "cv": 0.15}, "output_tokens": {"mean": 64, "cv": 0.3}}
 TOPOLOGIES = [
@@ -44,7 +46,9 @@ def plan(steps: list[int], hold_s: float) -> dict[str, Any]:
 def summary_of(command: str, plan_path: Path, out: Path) -> dict[str, Any]:
     """Of `run` or `forecast`; its own lines go to standard error."""
     words = [sys.executable, "-m", "loadstair", command, str(plan_path), "--out", str(out)]
-    subprocess.run(words, check=True, stdout=sys.stderr)
+    code = subprocess.run(words, check=False, stdout=sys.stderr).returncode
+    if code not in (0, INVALID):
+        sys.exit(f"loadstair {command} ended with {code}")
     (folder,) = out.iterdir()
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return summary
@@ -91,10 +95,12 @@ def main() -> None:
         return
     print("topology  users  served tok/s  forecast/served  served TTFT p50  forecast/served")
     for row in found:
-        tokens, ttft = row["tokens_ratio"], row["ttft_ratio"]
+        if row["tokens_ratio"] is None or row["ttft_ratio"] is None:
+            print(f"{row['topology']:9} {row['users']:5g} nothing to compare")
+            continue
         print(
-            f"{row['topology']:9} {row['users']:5g} {row['served_tokens_per_s']:13.0f} {tokens:16.3f} "
-            f"{row['served_ttft_ms_p50']:13.1f} ms {ttft:16.3f}"
+            f"{row['topology']:9} {row['users']:5g} {row['served_tokens_per_s']:13.0f} {row['tokens_ratio']:16.3f} "
+            f"{row['served_ttft_ms_p50']:13.1f} ms {row['ttft_ratio']:16.3f}  {row['verdict']}"
         )
 
 

@@ -36,6 +36,8 @@ class Steering:
         self._rng = np.random.default_rng((plan.seed, visit.visit))
         self._tables: list[pa.Table] = []
         self._judged: list[JudgedStep] = []
+        self._pooled: dict[float, LoadStep] = {}
+        """By load, as far as nothing was added to it since."""
         self._route = _route(plan.load, extras)
         self._taken = 0
         """Of the route."""
@@ -78,7 +80,9 @@ class Steering:
         limits = None if self._plan.slo is None else request_limits(self._plan.slo)
         samples = on_masters_clock(samples, [visit])
         measured = measure_visit(visit, samples, telemetry, limits)
-        self._judged += [JudgedStep(step=step, findings=judge_step(step, self._plan)) for step in measured]
+        for step in measured:
+            self._judged.append(JudgedStep(step=step, findings=judge_step(step, self._plan)))
+            self._pooled.pop(step.record.load, None)
 
     def precise(self, looks: Sequence[Look]) -> bool:
         """Whether these looks at a hold tell its throughput as precisely as the plan wants."""
@@ -134,13 +138,10 @@ class Steering:
         return refine_load(self._load_steps(), self._rng)
 
     def _load_steps(self) -> list[LoadStep]:
-        loads = sorted({judged.step.record.load for judged in self._judged})
-        return [
-            pool_load(
-                tuple(judged for judged in self._judged if judged.step.record.load == load), self._plan.slo, self._rng
-            )
-            for load in loads
-        ]
+        for load in sorted({judged.step.record.load for judged in self._judged} - self._pooled.keys()):
+            same = tuple(judged for judged in self._judged if judged.step.record.load == load)
+            self._pooled[load] = pool_load(same, self._plan.slo, self._rng)
+        return [self._pooled[load] for load in sorted(self._pooled)]
 
 
 def _route(load: Load, extras: Sequence[StepOrder]) -> list[StepOrder]:

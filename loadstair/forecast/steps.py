@@ -13,13 +13,13 @@ from loadstair.plan.staircase import Visit, growth_s
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import PredictedStep
 
-TOKENS_PER_HOLD: Final = 100_000
-"""Output tokens that a staircase's hold simulates at most: about 0.2 s of this machine's time."""
+TOKENS_PER_HOLD: Final = 50_000
+"""Output tokens that a staircase's hold simulates at most: 0.1 s of a core."""
 TOKENS_PER_SHAPE: Final = 1_000_000
 """The same of a soak or a spike, which are about time."""
-REQUESTS_PER_HOLD: Final = 2.0
+REQUESTS_PER_HOLD: Final = 1.5
 """Times that each user's request fits into a hold, however many tokens that takes."""
-TOKENS_BESIDE: Final = 40_000
+TOKENS_BESIDE: Final = 30_000
 """As TOKENS_PER_HOLD, for a forecast that goes beside a measurement."""
 TICK_S: Final = 0.25
 TOKENS_IN_ALL: Final = 3_000_000

@@ -41,6 +41,18 @@ def test_what_the_gpus_can_do_at_most_is_drawn_where_it_is_known_and_told_as_a_s
     assert "12.5 % to 50.0 % of it was measured" in figure.note
 
 
+def test_what_was_foretold_is_drawn_dashed_beside_what_was_measured() -> None:
+    summary = mixed_summary()
+    assert "Dashed: what the forecast said." not in answer_figure(summary).note
+    for step, tokens in zip(summary["topologies"]["tp2x2"]["steps"], (900.0, 2_500.0, None), strict=True):
+        step["predicted"] = {"output_tokens_per_s": tokens, "ttft_ms_p50": None}
+    for step in summary["topologies"]["tp4"]["steps"]:
+        del step["predicted"]  # as a summary that was made before there was one
+    figure = answer_figure(summary)
+    assert figure.panels[0]["predicted"] == [{"style": 1, "points": [[4, 900.0], [16, 2_500.0]]}]
+    assert "Dashed: what the forecast said." in figure.note
+
+
 def test_a_p50_stands_beside_the_p99_of_the_topology_that_lacks_one_and_the_note_says_why() -> None:
     summary = mixed_summary()
     summary["topologies"]["tp4"]["steps"][0]["ttft_ms"]["p99"] = UNKNOWN
