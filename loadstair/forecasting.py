@@ -12,7 +12,7 @@ from loadstair.errors import UsageError
 from loadstair.forecast.delays import SERVED
 from loadstair.forecast.fleet import Fleet, Unknown, fleet_of
 from loadstair.forecast.load import SimulatedLoad
-from loadstair.forecast.steps import hold_s_for, predicted
+from loadstair.forecast.steps import hold_s_max, predicted
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import LoadShape, Plan, load_words
 from loadstair.plan.rules import expected_e2e_s
@@ -73,9 +73,9 @@ def _notes(plan: Plan, reduced: Plan, known: Mapping[str, Fleet], unknown: list[
     for fleet in known.values():
         yield from fleet.notes
     for fleet in known.values():
-        shortened = [load for load in plan.load.steps if hold_s_for(plan, fleet, load) < plan.load.hold_s]
+        shortened = [load for load in plan.load.steps if hold_s_max(plan, fleet, load) < plan.load.hold_s]
         if shortened:
-            least_s = min(hold_s_for(plan, fleet, load) for load in shortened)
+            least_s = min(hold_s_max(plan, fleet, load) for load in shortened)
             yield (
                 f"{fleet.topology}: holds are shorter than load.hold_s from {load_words(shortened[0], plan.load.mode)} "
                 f"on, down to {least_s:.1f} s: so many tokens are simulated as the result needs"
@@ -123,7 +123,7 @@ def _climb(run: Measuring, visit: Visit, fleet: Fleet, load: SimulatedLoad) -> N
 
 def _bounded(order: StepOrder, plan: Plan, fleet: Fleet) -> StepOrder:
     wanted_s = plan.load.hold_s if order.hold_s is None else order.hold_s
-    return replace(order, hold_s=min(wanted_s, hold_s_for(plan, fleet, order.load)))
+    return replace(order, hold_s=min(wanted_s, hold_s_max(plan, fleet, order.load)))
 
 
 def _nothing_to_check() -> None:

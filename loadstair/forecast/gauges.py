@@ -10,7 +10,8 @@ Row = tuple[int, str, str, str, float]
 
 
 class Gauges:
-    """Reads from its making on, for as long as time passes."""
+    """Reads at its making and then for as long as time passes, half a second off the whole ones: phases of a plan
+    change on those, and a reading at the very change would tell of the phase before."""
 
     def __init__(self, cluster: Cluster, time: SimulatedTime, *, topology: str) -> None:
         self._cluster = cluster
@@ -18,6 +19,7 @@ class Gauges:
         self._topology = topology
         self._rows: list[Row] = []
         self._read()
+        time.at(time.now_ns() + NS_PER_S // 2, self._read_on)
 
     def take_rows(self) -> list[Row]:
         """Those since the last call."""
@@ -50,4 +52,7 @@ class Gauges:
             }
             source = f"{self._topology}/engine{place}"
             self._rows += [(now_ns, source, series, "", float(value)) for series, value in values.items()]
-        self._time.at(now_ns + NS_PER_S, self._read)
+
+    def _read_on(self) -> None:
+        self._read()
+        self._time.at(self._time.now_ns() + NS_PER_S, self._read_on)

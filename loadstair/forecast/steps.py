@@ -26,15 +26,15 @@ TOKENS_IN_ALL: Final = 3_000_000
 """Of such a forecast, over all steps of a topology: the loads above are left out."""
 
 
-def hold_s_for(plan: Plan, fleet: Fleet, load: float) -> float:
-    """How long a step of this load is held: as the plan says, or as many tokens as tell enough."""
+def hold_s_max(plan: Plan, fleet: Fleet, load: float) -> float:
+    """How long holding a step of this load tells something new: beyond it a plan's hold is not simulated."""
     tokens = TOKENS_PER_HOLD if plan.load.shape is LoadShape.STAIRCASE else TOKENS_PER_SHAPE
-    return _hold_s(plan, fleet, load, tokens)
+    return _hold_s_max(plan, fleet, load, tokens)
 
 
-def _hold_s(plan: Plan, fleet: Fleet, load: float, tokens: int) -> float:
+def _hold_s_max(plan: Plan, fleet: Fleet, load: float, tokens: int) -> float:
     least_s = REQUESTS_PER_HOLD * fleet.request_s(plan, load)
-    return min(plan.load.hold_s, max(least_s, tokens / _tokens_per_s(plan, fleet, load)))
+    return max(least_s, tokens / _tokens_per_s(plan, fleet, load))
 
 
 def _tokens_per_s(plan: Plan, fleet: Fleet, load: float) -> float:
@@ -51,7 +51,7 @@ def predicted(
     simulated = SimulatedLoad(fleet, Visit(visit=0, repeat=0, topology=topology), plan, arrivals, SERVED, start_ns=0)
     found: list[PredictedStep] = []
     for step, load in enumerate(loads):
-        hold_s = _hold_s(plan, fleet, load, TOKENS_BESIDE)
+        hold_s = min(plan.load.hold_s, _hold_s_max(plan, fleet, load, TOKENS_BESIDE))
         rate = _tokens_per_s(plan, fleet, load)
         if simulated.status().tokens + rate * (hold_s + plan.load.warmup_s) > TOKENS_IN_ALL:
             break
