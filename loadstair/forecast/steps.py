@@ -21,6 +21,10 @@ REQUESTS_PER_HOLD: Final = 1.5
 """Times that each user's request fits into a hold, however many tokens that takes."""
 TOKENS_BESIDE: Final = 30_000
 """As TOKENS_PER_HOLD, for a forecast that goes beside a measurement."""
+HOLD_S_BESIDE: Final = 60.0
+"""At most, whatever the plan's hold is: the plan saves time that a simulation does not spend. Few users need it."""
+LONGEST: Final = 4.0
+"""A warm-up's maximum in its minimum, where the plan gives none."""
 TICK_S: Final = 0.25
 TOKENS_IN_ALL: Final = 3_000_000
 """Of such a forecast, over all steps of a topology: the loads above are left out."""
@@ -51,7 +55,7 @@ def predicted(
     simulated = SimulatedLoad(fleet, Visit(visit=0, repeat=0, topology=topology), plan, arrivals, SERVED, start_ns=0)
     found: list[PredictedStep] = []
     for step, load in enumerate(loads):
-        hold_s = min(plan.load.hold_s, _hold_s_max(plan, fleet, load, TOKENS_BESIDE))
+        hold_s = min(HOLD_S_BESIDE, _hold_s_max(plan, fleet, load, TOKENS_BESIDE))
         rate = _tokens_per_s(plan, fleet, load)
         if simulated.status().tokens + rate * (hold_s + plan.load.warmup_s) > TOKENS_IN_ALL:
             break
@@ -61,7 +65,7 @@ def predicted(
 
 def _one(simulated: SimulatedLoad, topology: str, plan: Plan, step: int, load: float, hold_s: float) -> PredictedStep:
     simulated.begin_step(step=step, load=load, users=round(load), growth_s=growth_s(plan.load))
-    simulated.clock.sleep_s(_warm_up_s(plan, hold_s))
+    simulated.clock.sleep_s(max(plan.load.warmup_s, min(hold_s, _warm_up_s_max(plan))))
     simulated.set_phase(Phase.HOLD)
     before = simulated.status().tokens
     simulated.clock.sleep_s(hold_s)
@@ -83,7 +87,7 @@ def _until_ended(simulated: SimulatedLoad, longest_s: float) -> None:
         simulated.clock.sleep_s(TICK_S)
 
 
-def _warm_up_s(plan: Plan, hold_s: float) -> float:
-    """Long enough for every user's first request to have ended, as far as the plan allows a warm-up to last."""
-    longest_s = 4 * plan.load.warmup_s if plan.load.warmup_s_max is None else plan.load.warmup_s_max
-    return max(plan.load.warmup_s, min(hold_s, longest_s))
+def _warm_up_s_max(plan: Plan) -> float:
+    """What is simulated as a warm-up lasts as long as a hold, so that every user's first request has ended, but no
+    longer than the plan allows."""
+    return LONGEST * plan.load.warmup_s if plan.load.warmup_s_max is None else plan.load.warmup_s_max

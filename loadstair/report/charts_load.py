@@ -139,7 +139,8 @@ def _about_physical(summary: Values) -> str:
     if not shares:
         return ""
     low, high = view.percent(min(shares)), view.percent(max(shares))
-    return f" Dotted: what the GPUs' data sheets allow at most; {low} to {high} of it was measured."
+    what = "is predicted" if view.is_predicted(summary) else "was measured"
+    return f" Dotted: what the GPUs' data sheets allow at most; {low} to {high} of it {what}."
 
 
 def _predicted(summary: Values) -> list[dict[str, Any]]:
