@@ -13,14 +13,12 @@ from loadstair.plan.staircase import Visit, growth_s
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import PredictedStep
 
-TOKENS_PER_HOLD: Final = 50_000
+TOKENS_PER_HOLD: Final = 30_000
 """Output tokens that a staircase's hold simulates at most: 0.1 s of a core."""
 TOKENS_PER_SHAPE: Final = 1_000_000
 """The same of a soak or a spike, which are about time."""
 REQUESTS_PER_HOLD: Final = 1.5
 """Times that each user's request fits into a hold, however many tokens that takes."""
-TOKENS_BESIDE: Final = 30_000
-"""As TOKENS_PER_HOLD, for a forecast that goes beside a measurement."""
 HOLD_S_BESIDE: Final = 60.0
 """At most, whatever the plan's hold is: the plan saves time that a simulation does not spend. Few users need it."""
 LONGEST: Final = 4.0
@@ -55,7 +53,7 @@ def predicted(
     simulated = SimulatedLoad(fleet, Visit(visit=0, repeat=0, topology=topology), plan, arrivals, SERVED, start_ns=0)
     found: list[PredictedStep] = []
     for step, load in enumerate(loads):
-        hold_s = min(HOLD_S_BESIDE, _hold_s_max(plan, fleet, load, TOKENS_BESIDE))
+        hold_s = min(HOLD_S_BESIDE, _hold_s_max(plan, fleet, load, TOKENS_PER_HOLD))
         rate = _tokens_per_s(plan, fleet, load)
         if simulated.status().tokens + rate * (hold_s + plan.load.warmup_s) > TOKENS_IN_ALL:
             break
