@@ -1,6 +1,7 @@
 """The command line: the only module that prints, and that decides the exit code."""
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from loadstair import __version__
 from loadstair.errors import LoadstairError, UsageError
 from loadstair.interrupt import interruptible
 from loadstair.plain import without_controls
+from loadstair.size_options import add_options as add_size_options
 
 if TYPE_CHECKING:
     from loadstair.analysis.summary import Summary
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 PIPE_COLUMNS = 200
 USERS_MAX = 4096
 PROCESSES_MAX = 1024
+MISSED = 99
 
 EXIT_CODES = """exit codes:
   0    measured, and all thresholds met
@@ -117,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         "--processes", default="auto", metavar="N", help="worker processes; auto: one for each core (auto)"
     )
     worker.add_argument("--once", action="store_true", help="end after the first visit, not with Ctrl-C")
+
+    sizing = _command(commands, "size", "which GPUs and topologies carry a load, how fast, at what cost", _size)
+    add_size_options(sizing)
 
     commands.add_parser("simserver", help="one simulated engine (simserver --help)", add_help=False)
     return parser
@@ -298,6 +304,23 @@ def _worker(options: argparse.Namespace) -> int:
     master = master_of(options.master)
     processes = usable_cores() if options.processes == "auto" else _processes(options.processes)
     work(master, processes=processes, once=options.once, say=lambda line: console.print(Text(line), soft_wrap=True))
+    return 0
+
+
+def _size(options: argparse.Namespace) -> int:
+    from loadstair.report.sizing_terminal import sizing_text
+    from loadstair.size_options import sizing_of
+    from loadstair.sizing.values import sizing_values
+
+    sizing = sizing_of(options)
+    values = sizing_values(sizing)
+    if options.json:
+        sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    else:
+        _console().print(sizing_text(values, chosen=options.gpu is not None))
+    if sizing.misses_limits:
+        _print_to_stderr("error: every topology that carries the load misses a latency limit")
+        return MISSED
     return 0
 
 

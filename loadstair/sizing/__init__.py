@@ -1,0 +1,1 @@
+"""What an asked load needs: memory, GPUs, latency, money, by closed forms. Pure."""

@@ -1,0 +1,99 @@
+"""The reference staircases, and our own discrete-event model over the same loads."""
+
+import csv
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
+from loadstair.serving.memory import kv_tokens
+from loadstair.serving.steptime import StepModel, expected_request_s
+from loadstair.simserver.closedloop import ClosedLoopResult, run_closed_loop
+from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
+from loadstair.sizing.case import Case
+from loadstair.sizing.speed import Speed, speed
+from loadstair.units import ns_from_s
+
+FILE = Path(__file__).parent / "data" / "staircase.csv"
+MAX_NUM_SEQS = 256
+KV_SHARE_MAX = 0.9
+
+
+def known_model(name: str) -> Model:
+    found = find_model(name)
+    assert found is not None
+    return found
+
+
+def known_gpu(name: str) -> Gpu:
+    found = find_gpu(name)
+    assert found is not None
+    return found
+
+
+QWEN = known_model("Qwen/Qwen2.5-32B-Instruct")
+
+
+@dataclass(frozen=True)
+class Load:
+    gpu: Gpu
+    engines: int
+    tp: int
+    input_tokens: int
+    output_tokens: int
+    users: int
+
+    @property
+    def below_limits(self) -> bool:
+        """Where the closed form is said to hold."""
+        room = kv_tokens(QWEN, self.gpu, self.tp) * KV_SHARE_MAX
+        users = max(1.0, self.users / self.engines)
+        return users < MAX_NUM_SEQS and users * (self.input_tokens + self.output_tokens) <= room
+
+    def closed_form(self) -> Speed:
+        case = Case(
+            model=QWEN,
+            concurrent=self.users,
+            context_tokens=4096,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            max_num_batched_tokens=8192,
+        )
+        return speed(case, self.gpu, self.tp, self.engines)
+
+    def simulated(self, rounds: int) -> ClosedLoopResult:
+        """`rounds`: mean requests of a user inside the window."""
+        rng = random.Random(7)
+        link = self.gpu.link
+        lengths = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        request_s = expected_request_s(
+            QWEN, self.gpu, self.tp, link, engines=self.engines, concurrent=self.users, **lengths
+        )
+        request_ns = ns_from_s(request_s)
+        config = SchedulerConfig(
+            step_model=StepModel(QWEN, self.gpu, self.tp, link), kv_tokens=kv_tokens(QWEN, self.gpu, self.tp)
+        )
+        return run_closed_loop(
+            tuple(Scheduler(config) for _ in range(self.engines)),
+            users=self.users,
+            lengths=lambda _: (_lognormal(rng, self.input_tokens, 0.15), _lognormal(rng, self.output_tokens, 0.3)),
+            window_start_ns=2 * request_ns,
+            window_end_ns=(2 + rounds) * request_ns,
+            user_gap_ns=request_ns // self.users,
+        )
+
+
+def reference_rows() -> list[tuple[Load, dict[str, str]]]:
+    with FILE.open(encoding="utf-8", newline="") as file:
+        return [(_load(row), row) for row in csv.DictReader(file)]
+
+
+def _load(row: dict[str, str]) -> Load:
+    sizes = {name: int(row[name]) for name in ("engines", "tp", "input_tokens", "output_tokens", "users")}
+    return Load(gpu=known_gpu(row["gpu"]), **sizes)
+
+
+def _lognormal(rng: random.Random, mean: float, cv: float) -> int:
+    sigma = math.sqrt(math.log1p(cv**2))
+    return max(1, round(rng.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)))
