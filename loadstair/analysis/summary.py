@@ -15,6 +15,7 @@ from loadstair.analysis.shape.parts import shape_advice, shape_findings, soaks_o
 from loadstair.analysis.shape.soak import Soak
 from loadstair.analysis.shape.spike import RECOVERY, Spike
 from loadstair.analysis.shape.values import soak_values, spike_values
+from loadstair.analysis.sizing import EngineMemory, memory_values, topology_memory
 from loadstair.analysis.staircase.capacity import Capacity, capacity
 from loadstair.analysis.staircase.energy import Energy, energy
 from loadstair.analysis.staircase.failure_point import FailurePoint, failure_point
@@ -106,6 +107,8 @@ class Summary:
     """Likewise."""
     matrix: MatrixSummary | None
     """None unless the plan has a matrix; a topology then has no steps."""
+    memory: Mapping[str, tuple[EngineMemory, ...]]
+    """By topology; empty where model, GPUs or engines are not known."""
 
     @property
     def topologies_without_valid_step(self) -> tuple[str, ...]:
@@ -194,6 +197,7 @@ def summarize(run: RunRecord, plan: Plan, samples: Samples, telemetry: Telemetry
         soaks=soaks,
         spikes=spikes,
         matrix=matrix,
+        memory={topology.name: topology_memory(topology, plan) for topology in plan.topologies},
     )
 
 
@@ -220,6 +224,7 @@ def summary_json(summary: Summary) -> dict[str, object]:
         "soak": {name: soak_values(one) for name, one in summary.soaks.items()} or None,
         "spike": {name: spike_values(one) for name, one in summary.spikes.items()} or None,
         "matrix": None if summary.matrix is None else matrix_values(summary.matrix),
+        "sizing": {name: memory_values(groups) for name, groups in summary.memory.items()},
         "comparisons": {f"{one.other}_vs_{one.first}": comparison_values(one) for one in summary.comparisons},
         "thresholds": [threshold_values(result) for result in summary.thresholds],
         "topologies_without_valid_step": list(summary.topologies_without_valid_step),

@@ -12,9 +12,10 @@ from loadstair.report.definitions import DEFINITIONS
 from loadstair.report.generator import PREDICTED_HOW, generator_words
 from loadstair.report.matrix import MatrixPart, matrix_parts, matrix_subject, status_counts
 from loadstair.report.shape_part import ShapePart
+from loadstair.report.sizing import sizing_table
 from loadstair.report.soak import soak_parts
 from loadstair.report.spike import spike_parts
-from loadstair.report.steps import Steps, steps
+from loadstair.report.steps import Steps, Table, steps
 from loadstair.report.versus import Versus, caveats, versus
 
 JOULE = "output_tokens_per_joule"
@@ -62,6 +63,8 @@ class Page:
     parts: tuple[ShapePart, ...]
     """Of a soak or a spike, by topology."""
     cards: tuple[Card, ...]
+    sizing: Table | None
+    """What each topology's GPUs hold; None where that is not known."""
     versus: tuple[Versus, ...]
     against_load: tuple[Figure, ...]
     over_time: tuple[Figure, ...]
@@ -98,6 +101,7 @@ def page(summary: Mapping[str, Any], run: Mapping[str, Any]) -> Page:
         cards=tuple(_card(name, topology, places[name], unit) for name, topology in topologies.items())
         if staircase and not matrix
         else (),
+        sizing=sizing_table(summary),
         versus=tuple(versus(one, places, unit) for one in summary["comparisons"].values()),
         against_load=(*latency_figures(summary), requests_figure(summary)) if measured else (),
         over_time=time_figures(summary),
