@@ -309,7 +309,7 @@ def _worker(options: argparse.Namespace) -> int:
 
 def _size(options: argparse.Namespace) -> int:
     from loadstair.report.sizing_terminal import sizing_text
-    from loadstair.size_options import sizing_of
+    from loadstair.size_case import sizing_of
     from loadstair.sizing.values import sizing_values
 
     sizing = sizing_of(options)

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from loadstair.errors import UsageError
 from loadstair.report.sizing_terminal import sizing_text
-from loadstair.size_options import add_options, sizing_of
+from loadstair.size_case import sizing_of
+from loadstair.size_options import add_options
 from loadstair.sizing.values import sizing_values
 from tests.cli import loadstair, one_line
 
@@ -53,6 +54,19 @@ def test_the_document_shows_what_the_command_prints():
 def test_nothing_is_cut_off_at_100_columns():
     for command in (GEMMA, QWEN, f"{SHARED} TinyLlama/TinyLlama-1.1B-Chat-v1.0:0.15"):
         assert not re.search(r"\w…", printed(command))
+
+
+def test_a_chosen_gpu_shows_what_is_too_small_and_what_slows_tp():
+    shown = printed("--model google/gemma-3-12b-it --concurrent 50 --context 4096 --gpu rtx-4090")
+    assert re.search(r"8 × TP1 .* 0 < 50$", shown, re.MULTILINE)  # 22.7 GiB of weights on 21.6
+    assert "TP is slower than shown on rtx-4090: no peer-to-peer transfers." in shown
+
+
+def test_an_api_is_cheaper_where_the_gpus_cannot_serve_enough():
+    command = QWEN.replace("--usd-per-hour h100-sxm=2.5 ", "")  # 1.30 to 5.00 $/h
+    shown = printed(command)
+    assert "of at most 282,098, at the low price alone" in shown
+    assert "cannot serve: the API is cheaper" in printed(QWEN)
 
 
 def test_it_ends_with_0_and_prints_values_on_demand():

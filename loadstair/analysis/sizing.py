@@ -17,7 +17,7 @@ from loadstair.plan.rules import (
     MAX_NUM_SEQS_DEFAULT,
 )
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, listed_model
-from loadstair.serving.formats import Formats, kv_format, weight_format
+from loadstair.serving.formats import Formats, asked_formats
 from loadstair.serving.memory import MemoryBudget, memory_budget, sequences
 
 
@@ -66,8 +66,7 @@ def _context_tokens(plan: Plan) -> int:
 
 
 def _budget(model: Model, gpu: Gpu, tp: int, flags: Mapping[str, str]) -> tuple[MemoryBudget, Formats]:
-    weights = weight_format(flags["quantization"]) if "quantization" in flags else model.stored_as
-    formats = Formats(weights=weights, kv=kv_format(flags.get("kv_cache_dtype", "auto")))
+    formats = asked_formats(flags.get("quantization"), flags.get("kv_cache_dtype"), stored_as=model.stored_as)
     budget = memory_budget(
         model,
         gpu,

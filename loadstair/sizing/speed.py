@@ -83,16 +83,11 @@ def _expected(what: str, value: float) -> Expected:
     return Expected(value, low * value, high * value)
 
 
-def step_model(case: Case, gpu: Gpu, tp: int) -> StepModel:
-    """The one place that knows how the step times of a case are had."""
-    return StepModel(case.model, gpu, tp, gpu.link)
-
-
 class _Engine:
     """The fullest one of `engines`."""
 
     def __init__(self, case: Case, gpu: Gpu, tp: int, engines: int) -> None:
-        self._steps = step_model(case, gpu, tp)
+        self._steps = StepModel(case.model, gpu, tp, gpu.link, formats=case.formats)
         self._input_tokens = case.input_tokens
         self._context_tokens = case.input_tokens + case.output_tokens / 2
         self._budget_tokens = case.batched_tokens(gpu)
@@ -148,17 +143,18 @@ class _Engine:
 
     def _step_s(self, rows: int, prompt_tokens: int = 0, before: int = 0) -> float:
         """`before`: prompt tokens computed in earlier steps; those of the same prompt are attended to."""
-        chunks, left, position = [], prompt_tokens, before
+        chunks, completed, left, position = [], 0, prompt_tokens, before
         while left > 0:
             seen = position % self._input_tokens
             tokens = min(left, self._input_tokens - seen)
             chunks.append((tokens, seen))
+            completed += seen + tokens == self._input_tokens
             left, position = left - tokens, position + tokens
         shape = StepShape(
             prefill=tuple(chunks),
             decode_rows=rows,
             decode_context_tokens=round(rows * self._context_tokens),
-            sampled_rows=rows + len(chunks),
+            sampled_rows=rows + completed,
         )
         return self._steps.step_s(shape)
 

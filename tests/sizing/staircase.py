@@ -1,10 +1,7 @@
 """The reference staircases, and our own discrete-event model over the same loads."""
 
-import csv
-import math
-import random
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.memory import kv_tokens
@@ -14,8 +11,9 @@ from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
 from loadstair.sizing.case import Case
 from loadstair.sizing.speed import Speed, speed
 from loadstair.units import ns_from_s
+from tests.serving.reference import reference_staircase
+from tests.simserver.lengths import lognormal_lengths
 
-FILE = Path(__file__).parent / "data" / "staircase.csv"
 MAX_NUM_SEQS = 256
 KV_SHARE_MAX = 0.9
 
@@ -64,7 +62,6 @@ class Load:
 
     def simulated(self, rounds: int) -> ClosedLoopResult:
         """`rounds`: mean requests of a user inside the window."""
-        rng = random.Random(7)
         link = self.gpu.link
         lengths = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
         request_s = expected_request_s(
@@ -77,23 +74,16 @@ class Load:
         return run_closed_loop(
             tuple(Scheduler(config) for _ in range(self.engines)),
             users=self.users,
-            lengths=lambda _: (_lognormal(rng, self.input_tokens, 0.15), _lognormal(rng, self.output_tokens, 0.3)),
+            lengths=lognormal_lengths(self.input_tokens, self.output_tokens, seed=7),
             window_start_ns=2 * request_ns,
             window_end_ns=(2 + rounds) * request_ns,
             user_gap_ns=request_ns // self.users,
         )
 
 
-def reference_rows() -> list[tuple[Load, dict[str, str]]]:
-    with FILE.open(encoding="utf-8", newline="") as file:
-        return [(_load(row), row) for row in csv.DictReader(file)]
+def reference_rows() -> list[tuple[Load, dict[str, Any]]]:
+    return [(_load(row), row) for row in reference_staircase()]
 
 
-def _load(row: dict[str, str]) -> Load:
-    sizes = {name: int(row[name]) for name in ("engines", "tp", "input_tokens", "output_tokens", "users")}
-    return Load(gpu=known_gpu(row["gpu"]), **sizes)
-
-
-def _lognormal(rng: random.Random, mean: float, cv: float) -> int:
-    sigma = math.sqrt(math.log1p(cv**2))
-    return max(1, round(rng.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)))
+def _load(row: dict[str, Any]) -> Load:
+    return Load(known_gpu(row["gpu"]), row["engines"], row["tp"], row["input"], row["output"], row["users"])
