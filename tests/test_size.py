@@ -62,6 +62,10 @@ def test_a_chosen_gpu_shows_what_is_too_small_and_what_slows_tp():
     assert "TP is slower than shown on rtx-4090: no peer-to-peer transfers." in shown
 
 
+def test_a_full_kv_cache_is_told():
+    assert "longer than shown: 4 × TP1 h100-sxm." in printed(QWEN).replace("\n", " ")  # 48 of 48
+
+
 def test_an_api_is_cheaper_where_the_gpus_cannot_serve_enough():
     command = QWEN.replace("--usd-per-hour h100-sxm=2.5 ", "")  # 1.30 to 5.00 $/h
     shown = printed(command)

@@ -28,6 +28,8 @@ class Fit:
     """Their keys and values, on each GPU."""
     sequences: int
     """Full-length ones that one engine holds."""
+    kv_use: float | None
+    """Share of the KV cache that the fullest engine's usual requests take when all have ended; None without room."""
 
     @property
     def name(self) -> str:
@@ -60,15 +62,18 @@ def fit(case: Case, gpu: Gpu, tp: int, engines: int) -> Fit:
         max_num_seqs=case.max_num_seqs(engines),
     )
     asked = case.concurrent_per_engine(engines)
-    of_one = kv_bytes_per_sequence(case.model, case.context_tokens, case.formats) * kv_copies(case.model, tp) / tp
+    share = kv_copies(case.model, tp) / tp
+    longest = kv_bytes_per_sequence(case.model, case.context_tokens, case.formats) * share
+    usual = kv_bytes_per_sequence(case.model, case.input_tokens + case.output_tokens, case.formats) * share
     return Fit(
         gpu=gpu,
         tp=tp,
         engines=engines,
         budget=budget,
         asked_sequences=asked,
-        asked_kv_bytes=math.ceil(asked * of_one),
+        asked_kv_bytes=math.ceil(asked * longest),
         sequences=sequences(case.model, budget, case.context_tokens, tp, case.formats),
+        kv_use=asked * usual / budget.kv_bytes if budget.kv_bytes else None,
     )
 
 

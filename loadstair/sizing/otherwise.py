@@ -14,7 +14,11 @@ def nothing_carries(case: Case, gpus: Sequence[Gpu], too_small: Sequence[Fit], g
     asked = f"{case.concurrent:,} × {case.context_tokens:,} tokens of {case.model.name} ({case.formats.weights})"
     best = max(too_small, key=lambda one: one.sequences * one.engines, default=None)
     held = 0 if best is None else best.sequences * best.engines
-    most = "the weights alone do not fit" if best is None or not held else f"{best.name} {best.gpu.name} holds {held:,}"
+    most = (
+        "no room is left beside the weights"
+        if best is None or not held
+        else f"{best.name} {best.gpu.name} holds {held:,}"
+    )
     return f"nothing carries {asked}: {most}; {_change(case, gpus, held, gpus_max)}"
 
 

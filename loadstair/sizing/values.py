@@ -62,6 +62,7 @@ def memory_values(fit: Fit) -> Values:
         "sequences_per_engine": fit.sequences,
         "sequences": fit.sequences * fit.engines,
         "carries": fit.carries,
+        "kv_use": fit.kv_use,
     }
 
 

@@ -41,6 +41,8 @@ class Load:
     input_tokens: int
     output_tokens: int
     users: int
+    budget_tokens: int = 8192
+    """max_num_batched_tokens."""
 
     @property
     def below_limits(self) -> bool:
@@ -53,10 +55,10 @@ class Load:
         case = Case(
             model=QWEN,
             concurrent=self.users,
-            context_tokens=4096,
+            context_tokens=32768,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
-            max_num_batched_tokens=8192,
+            max_num_batched_tokens=self.budget_tokens,
         )
         return speed(case, self.gpu, self.tp, self.engines)
 
@@ -69,7 +71,9 @@ class Load:
         )
         request_ns = ns_from_s(request_s)
         config = SchedulerConfig(
-            step_model=StepModel(QWEN, self.gpu, self.tp, link), kv_tokens=kv_tokens(QWEN, self.gpu, self.tp)
+            step_model=StepModel(QWEN, self.gpu, self.tp, link),
+            kv_tokens=kv_tokens(QWEN, self.gpu, self.tp),
+            max_num_batched_tokens=self.budget_tokens,
         )
         return run_closed_loop(
             tuple(Scheduler(config) for _ in range(self.engines)),

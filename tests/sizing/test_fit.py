@@ -96,3 +96,10 @@ def test_smaller_formats_carry_more():
     held = [fit(case(formats=one), known_gpu("l40s"), 1, 1).sequences for one in formats]
     assert held == sorted(set(held))
     assert held[1] in (2 * held[0], 2 * held[0] + 1)
+
+
+def test_kv_use_is_of_the_usual_lengths_on_the_fullest_engine():
+    lengths = {"input_tokens": 1024, "output_tokens": 256}
+    found = fit(case(QWEN, 41, 2560, **lengths), known_gpu("h100-sxm"), 1, 4)  # eleven on the fullest
+    assert found.kv_use == pytest.approx(11 * 1280 / 31_200, rel=0.01)  # of 31k tokens
+    assert fit(case(), known_gpu("rtx-3090"), 1, 1).kv_use is None
