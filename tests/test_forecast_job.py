@@ -61,7 +61,7 @@ def test_a_forecast_is_judged_as_a_run_and_nothing_in_it_speaks_of_the_load_gene
     assert {step["verdict"] for step in steps} == {"valid"}
     told = {finding["id"] for step in steps for finding in step["warnings"]}
     assert not {name for name in told if name.startswith(("generator", "clock", "counts"))}
-    assert {finding["id"] for finding in summary["findings"]} == {"forecast.predicted"}
+    assert {finding["id"] for finding in summary["findings"]} == {"forecast.predicted", "forecast.note"}
     assert "two_vs_one" in summary["comparisons"]
 
 

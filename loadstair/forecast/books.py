@@ -16,7 +16,6 @@ from loadstair.samples.table import SAMPLE_SCHEMA
 from loadstair.units import NS_PER_MS
 
 WORKER = "forecast"
-REFUSED_STATUS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +180,7 @@ class Books:
             "output_tokens_asked": spec.output_tokens,
             "input_tokens_asked": spec.input_tokens,
             "outcome": str(sent.outcome),
-            "status": REFUSED_STATUS if flight.refused is not None else 200 if stamps else None,
+            "status": flight.refused.status if flight.refused is not None else 200 if stamps else None,
             "error": sent.error,
             "finish_reason": flight.finish if answered else None,
             "upstream": None if flight.engine is None else f"engine{flight.engine}",

@@ -8,7 +8,7 @@ from functools import partial
 from loadstair.forecast.balancer import Picker
 from loadstair.forecast.delays import Delays
 from loadstair.forecast.simulated_time import SimulatedTime
-from loadstair.simserver.scheduler import FinishReason, Overloaded, Request, Scheduler, Step
+from loadstair.simserver.scheduler import FinishReason, Overloaded, Request, Scheduler, SchedulerConfig, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,7 @@ class Refused:
     """An engine does not take the request."""
 
     reason: str
+    status: int = 400
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -28,6 +29,8 @@ class Flight:
     on_end: Callable[[], None] | None = None
     """Called when the client has its last token, or was refused."""
     stop_after: int | None = None
+    prefix_tokens: int = 0
+    """Of the prompt: those that it shares with every other request that has a prefix."""
     engine: int | None = None
     """Its place; None until the balancer has chosen."""
     token_ns: "array[int]" = field(default_factory=lambda: array("q"))
@@ -101,17 +104,21 @@ class Cluster:
         whole, longest = flight.prompt_tokens + flight.max_tokens, self._context_tokens_max
         if longest is not None and whole > longest:
             return Refused(reason=f"{whole} tokens of prompt and answer, the engine's context is {longest}")
+        scheduler = self.schedulers[place]
         try:
-            self.schedulers[place].add(
+            scheduler.add(
                 Request(
                     id=flight.id,
                     prompt_tokens=flight.prompt_tokens,
                     max_tokens=flight.max_tokens,
                     stop_after=flight.stop_after,
                     arrival_ns=now_ns,
+                    prompt_blocks=_shared_blocks(scheduler.config, flight.prefix_tokens),
                 )
             )
-        except (ValueError, Overloaded) as error:
+        except Overloaded as error:
+            return Refused(reason=str(error), status=503)
+        except ValueError as error:
             return Refused(reason=str(error))
         return None
 
@@ -149,6 +156,11 @@ class Cluster:
         self.finished[place] += 1
         self._open[place] -= 1
         self._time.at(stamp_ns, partial(_end, flight))
+
+
+def _shared_blocks(config: SchedulerConfig, prefix_tokens: int) -> tuple[int, ...]:
+    """What a prefix cache can find again: the shared prefix. The rest of a prompt is taken to be its own."""
+    return tuple(range(prefix_tokens // config.block_size)) if config.prefix_caching else ()
 
 
 def _end(flight: Flight) -> None:

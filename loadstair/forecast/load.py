@@ -125,6 +125,7 @@ class SimulatedLoad:
             prompt_tokens=spec.input_tokens,
             max_tokens=spec.output_tokens,
             stop_after=self._fleet.stop_after(plan.workload, seed=plan.seed, number=self._draws),
+            prefix_tokens=spec.prefix_tokens,
             sent_ns=self.clock.now_ns(),
         )
         sent = Sent(wanted=wanted, spec=spec, flight=flight)

@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 
 from loadstair.clock import Deadline
-from loadstair.forecast.delays import Delays
+from loadstair.forecast.delays import SERVED, Delays
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import ArrivalKind
 from loadstair.plan.workload import request_spec
 from loadstair.samples.record import Outcome, Phase
-from tests.forecast.plans import TP4, TWO_TP2, load_of, plan_of
+from tests.forecast.plans import MODEL, TP4, TWO_TP2, load_of, plan_of
 
 POISSON = Arrivals(kind=ArrivalKind.POISSON)
 
@@ -169,3 +169,45 @@ def test_the_gauges_are_read_once_a_second_and_agree_with_the_books() -> None:
     assert load.drain(Deadline.after_s(60, load.clock.monotonic_ns), wait=load.clock.sleep_s)
     counters, tokens = load.gauges.server_counters(), load.take_records()["output_tokens"].to_pylist()
     assert (counters.requests_finished, counters.output_tokens) == (len(tokens), sum(tokens))
+
+
+def test_a_shared_prefix_is_computed_once_where_the_engine_has_a_prefix_cache() -> None:
+    workload = {
+        "model": MODEL,
+        "input_tokens": 2048,
+        "output_tokens": 8,
+        "prefix": {"share": 1.0, "tokens": 1920},
+    }
+    ttft_ns = []
+    for flags in ({}, {"enable_prefix_caching": True}):
+        load = load_of(plan_of({**TP4, "engines": [{"tp": 4, "flags": flags}]}, workload=workload))
+        load.begin_step(step=0, load=1, users=1, growth_s=0)
+        load.clock.sleep_s(2)
+        load.stop()
+        rows = load.take_records().to_pylist()[1:-1]
+        ttft_ns.append(sum(row["first_token_ns"] - row["sent_ns"] for row in rows) / len(rows))
+    assert ttft_ns[1] < ttft_ns[0] / 3
+
+
+def test_drafts_that_are_accepted_leave_together_and_count_as_tokens() -> None:
+    flags = {"num_speculative_tokens": 3, "acceptance_rate": 1.0}
+    load = load_of(plan_of({**TP4, "engines": [{"tp": 4, "flags": flags}]}))
+    load.begin_step(step=0, load=2, users=2, growth_s=0)
+    load.clock.sleep_s(4)
+    load.drain(Deadline.after_s(60, load.clock.monotonic_ns), wait=load.clock.sleep_s)
+    rows = load.take_records().to_pylist()
+    assert all(len(row["arrivals"]) == row["output_tokens_asked"] for row in rows)
+    assert all(len(set(row["arrivals"])) <= row["output_tokens_asked"] / 3 for row in rows if row["output_tokens"] > 8)
+    assert load.status().tokens == sum(row["output_tokens_asked"] for row in rows)
+
+
+def test_an_engine_that_takes_no_more_refuses_and_the_user_goes_on() -> None:
+    load = load_of(plan_of({**TP4, "engines": [{"tp": 4, "flags": {"max_num_queued_reqs": 2}}]}), delays=SERVED)
+    load.begin_step(step=0, load=4, users=4, growth_s=0)
+    load.clock.sleep_s(2)
+    load.stop()
+    answers = load.take_records().select(["outcome", "status"]).to_pylist()
+    assert {(answer["outcome"], answer["status"]) for answer in answers} >= {
+        (Outcome.OK, 200),
+        (Outcome.HTTP_ERROR, 503),
+    }
