@@ -138,7 +138,9 @@ def resumed_record(record: RunRecord, *, now: str) -> RunRecord:
 
 
 def refuse_complete(folder: Path, record: RunRecord) -> None:
-    """Raises UsageError."""
+    """Raises UsageError. There is nothing of a forecast to go on with, either."""
+    if record.predicted:
+        raise UsageError(f"--resume {folder}: a forecast, not a measured run; `loadstair forecast` makes it again")
     if record.ending is Ending.COMPLETE:
         raise UsageError(
             f"--resume {folder}: the run is complete; `loadstair analyze {folder}` makes its summary again"

@@ -151,3 +151,13 @@ def test_the_forecast_and_the_served_engines_agree(tmp_path: Path) -> None:
     for step in summary["topologies"]["one"]["steps"]:
         assert step["predicted"]["output_tokens_per_s"] == pytest.approx(step["output_tokens_per_s"]["value"], rel=0.1)
         assert step["predicted"]["ttft_ms_p50"] == pytest.approx(step["ttft_ms"]["p50"]["value"], rel=0.3)
+
+
+def test_a_forecast_that_ended_early_is_not_gone_on_with_as_a_measurement(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("two", 2, 2)])
+    _, folder = forecast(tmp_path, plan)
+    run = read(folder, "run.json")
+    (folder / "run.json").write_text(json.dumps(run | {"ending": "interrupted"}), encoding="utf-8")
+    ended = loadstair("run", "--resume", folder)
+    assert ended.code == 2
+    assert "a forecast, not a measured run; `loadstair forecast` makes it again" in ended.err
