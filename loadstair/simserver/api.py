@@ -1,25 +1,14 @@
-"""OpenAI's completion requests as the engine reads them, and vLLM's error bodies. A word is a token."""
+"""OpenAI's completion requests as the engine reads them, in vLLM's words where they are wrong. A word is a token."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from loadstair.simserver.chunks import Kind
+from loadstair.simserver.fields import ApiError, asked_adapter, integer, invalid, json_object, number, refusal, required
 from loadstair.simserver.prompt import block_hashes
+from loadstair.simserver.words import StopString, first_stop
 
-Kind = Literal["chat", "completions"]
-
-
-class ApiError(Exception):
-    """An answer with an error body, as vLLM words it."""
-
-    def __init__(self, status: int, message: str, *, kind: str = "BadRequestError", param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.param = param
-
-    def body(self) -> dict[str, Any]:
-        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.status}}
+LOGPROBS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +21,12 @@ class CompletionRequest:
     stream: bool
     include_usage: bool
     """A last chunk with the token counts, in a stream."""
+    continuous_usage: bool = False
+    """The token counts in every chunk of a stream."""
+    logprobs: int | None = None
+    """So many candidates for each token; None without log probabilities."""
+    stop: StopString | None = None
+    """The stop string that the answer will meet first."""
     priority: int = 0
     lora: str | None = None
     """The adapter that was asked for as the model; None for the model itself."""
@@ -43,7 +38,7 @@ def parse_completion(
     kind: Kind,
     body: bytes,
     *,
-    model_name: str,
+    model_name: str | None,
     max_model_len: int,
     adapters: tuple[str, ...] = (),
     prefix_block_size: int | None = None,
@@ -52,83 +47,140 @@ def parse_completion(
 
     Raises ApiError for what vLLM would refuse, and for what this engine cannot do (several choices).
     """
-    fields = _json_object(body)
-    model = fields.get("model", model_name)
-    if model != model_name and model not in adapters:
-        message = f"The model `{model}` does not exist."
-        raise ApiError(404, message, kind="NotFoundError", param="model")
-    if _integer(fields, "n", default=1) != 1:
-        raise ApiError(400, "n must be 1: this engine gives one choice", param="n")
-    lora = None if model == model_name else model
-    prompt = _chat_words(fields) if kind == "chat" else _prompt_words(fields)
+    fields = json_object(body)
+    prompt = chat_words(fields) if kind == "chat" else _prompt_words(fields)
+    lora = asked_adapter(fields, model_name, adapters)
+    _check_sampling(fields)
     prompt_tokens = max(1, len(prompt))
-    room = max_model_len - prompt_tokens
-    if room < 1:
-        message = (
-            f"This model's maximum context length is {max_model_len} tokens. However, your request has "
-            f"{prompt_tokens} input tokens. Please reduce the length of the input messages."
-        )
-        raise ApiError(400, message, param="input_tokens")
-    max_tokens = _max_tokens(kind, fields, room)
-    if max_tokens > room:
-        message = (
-            f"'max_tokens' or 'max_completion_tokens' is too large: {max_tokens}. This model's maximum context length "
-            f"is {max_model_len} tokens and your request has {prompt_tokens} input tokens."
-        )
-        raise ApiError(400, message, param="max_tokens")
-    min_tokens = _integer(fields, "min_tokens", default=0)
-    if not 0 <= min_tokens <= max_tokens:
-        raise ApiError(400, f"min_tokens must lie between 0 and max_tokens={max_tokens}, got {min_tokens}.")
-    stream_options = fields.get("stream_options") or {}
-    if not isinstance(stream_options, dict):
-        raise ApiError(400, "stream_options must be an object", param="stream_options")
+    check_context(prompt_tokens, max_model_len)
+    max_tokens = _max_tokens(kind, fields, prompt_tokens=prompt_tokens, max_model_len=max_model_len)
+    min_tokens = integer(fields, "min_tokens", default=0)
+    if min_tokens < 0:
+        raise refusal(f"min_tokens must be greater than or equal to 0, got {min_tokens}.")
+    if min_tokens > max_tokens:
+        raise refusal(f"min_tokens must be less than or equal to max_tokens={max_tokens}, got {min_tokens}.")
+    stream = bool(fields.get("stream", False))
+    options = _stream_options(fields, stream)
+    include_usage = bool(options.get("include_usage", False))
     return CompletionRequest(
         kind=kind,
         prompt_tokens=prompt_tokens,
         max_tokens=max_tokens,
         min_tokens=min_tokens,
         ignore_eos=bool(fields.get("ignore_eos", False)),
-        stream=bool(fields.get("stream", False)),
-        include_usage=bool(stream_options.get("include_usage", False)),
-        priority=_integer(fields, "priority", default=0),
+        stream=stream,
+        include_usage=include_usage,
+        continuous_usage=include_usage and bool(options.get("continuous_usage_stats", False)),
+        logprobs=_logprobs(kind, fields),
+        stop=first_stop(_stops(fields), min_tokens=min_tokens),
+        priority=integer(fields, "priority", default=0),
         lora=lora,
         prompt_blocks=() if prefix_block_size is None else block_hashes(prompt, prefix_block_size, lora=lora),
     )
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"The body is not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise ApiError(400, "The body must be a JSON object")
-    return fields
+def check_context(prompt_tokens: int, max_model_len: int) -> None:
+    """Raises ApiError for a prompt that leaves no room for a token of output."""
+    if prompt_tokens >= max_model_len:
+        raise refusal(
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains "
+            f"{prompt_tokens} input tokens, which exceeds this limit with the output token that is needed. Please "
+            "reduce the length of the input prompt.",
+            param="input_tokens",
+            value=prompt_tokens,
+        )
 
 
-def _max_tokens(kind: Kind, fields: dict[str, Any], room: int) -> int:
+def _max_tokens(kind: Kind, fields: dict[str, Any], *, prompt_tokens: int, max_model_len: int) -> int:
     """Absent: chat fills the context, completions give 16 tokens, as vLLM and OpenAI have it."""
+    room = max_model_len - prompt_tokens
     default = room if kind == "chat" else min(16, room)
     name = "max_completion_tokens" if fields.get("max_completion_tokens") is not None else "max_tokens"
-    max_tokens = _integer(fields, name, default=default)
+    max_tokens = integer(fields, name, default=default)
     if max_tokens < 1:
-        raise ApiError(400, f"{name} must be at least 1, got {max_tokens}.", param=name)
+        raise refusal(f"max_tokens must be at least 1, got {max_tokens}.", param="max_tokens", value=max_tokens)
+    if max_tokens > max_model_len:
+        message = f"max_tokens={max_tokens} cannot be greater than max_model_len={max_model_len}."
+        raise refusal(f"{message} Please request fewer output tokens.", param="max_tokens", value=max_tokens)
+    if max_tokens > room:
+        raise refusal(
+            f"This model's maximum context length is {max_model_len} tokens. However, you requested {max_tokens} "
+            f"output tokens and your prompt contains {prompt_tokens} input tokens. Please ask for less of either.",
+            param="input_tokens",
+            value=prompt_tokens,
+        )
     return max_tokens
 
 
-def _integer(fields: dict[str, Any], name: str, *, default: int) -> int:
-    value = fields.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ApiError(400, f"{name} must be an integer, got {json.dumps(value)[:80]}", param=name)
-    return value
+def _check_sampling(fields: dict[str, Any]) -> None:
+    n = integer(fields, "n", default=1)
+    if n < 1:
+        raise refusal(f"n must be at least 1, got {n}.")
+    if n > 1:
+        raise refusal("n must be 1: this engine gives one choice", param="n", value=n)
+    temperature = number(fields, "temperature", default=1.0)
+    if temperature < 0:
+        raise refusal(f"temperature must be non-negative, got {temperature}.", param="temperature", value=temperature)
+    top_p = number(fields, "top_p", default=1.0)
+    if not 0 < top_p <= 1:
+        raise refusal(f"top_p must be in (0, 1], got {top_p}.", param="top_p", value=top_p)
 
 
-def _chat_words(fields: dict[str, Any]) -> list[str]:
-    messages = fields.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise ApiError(400, "messages must be a list of at least one message", param="messages")
+def _logprobs(kind: Kind, fields: dict[str, Any]) -> int | None:
+    if kind == "completions":
+        if fields.get("logprobs") is None:
+            return None
+        count = integer(fields, "logprobs", default=0)
+    else:
+        count = integer(fields, "top_logprobs", default=0)
+        if not fields.get("logprobs"):
+            if count:
+                raise refusal("when using `top_logprobs`, `logprobs` must be set to true.", param="top_logprobs")
+            return None
+    if count < 0:
+        raise refusal(f"logprobs must be non-negative, got {count}.", param="logprobs", value=count)
+    if count > LOGPROBS_MAX:
+        message = f"Requested sample logprobs of {count}, which is greater than max allowed: {LOGPROBS_MAX}"
+        raise refusal(message, param="logprobs", value=count)
+    return count
+
+
+def _stops(fields: dict[str, Any]) -> tuple[str, ...]:
+    match fields.get("stop"):
+        case None:
+            return ()
+        case str(stop):
+            stops = [stop]
+        case list(stops) if all(isinstance(stop, str) for stop in stops):
+            pass
+        case value:
+            raise invalid("string_type", "stop", "Input should be a valid string", value)
+    if not all(stops):
+        raise refusal("stop cannot contain an empty string.")
+    return tuple(stops)
+
+
+def _stream_options(fields: dict[str, Any], stream: bool) -> dict[str, Any]:
+    options = fields.get("stream_options")
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise invalid("model_attributes_type", "stream_options", message, options)
+    if not stream:
+        raise refusal("Stream options can only be defined when `stream=True`.", param="stream_options")
+    return options
+
+
+def chat_words(fields: dict[str, Any]) -> list[str]:
+    """Of all messages. Raises ApiError."""
+    messages = required(fields, "messages")
+    if not isinstance(messages, list):
+        raise invalid("list_type", "messages", "Input should be a valid list", messages)
+    if not messages:
+        raise refusal("Cannot apply chat template to an empty conversation. Provide at least one message.")
+    if not all(isinstance(message, dict) for message in messages):
+        raise invalid("dict_type", "messages", "Input should be a valid dictionary", messages)
     return [word for message in messages for word in _content_words(message.get("content"))]
 
 
@@ -142,15 +194,21 @@ def _content_words(content: object) -> list[str]:
             texts = [part.get("text", "") for part in content if isinstance(part, dict)]
             return [word for text in texts if isinstance(text, str) for word in text.split()]
         case _:
-            raise ApiError(400, "content must be a string or a list of parts", param="messages")
+            raise invalid("string_type", "messages", "Input should be a valid string", content)
 
 
 def _prompt_words(fields: dict[str, Any]) -> list[str] | list[int]:
     """Words of a string, or token ids as they are."""
     match fields.get("prompt"):
+        case None | "":
+            raise refusal("Either prompt or prompt_embeds must be provided and non-empty.", param="prompt")
+        case []:
+            raise refusal("You must pass at least one prompt")
         case str(text) | [str(text)]:
             return text.split()
         case [int(), *_] as ids if all(isinstance(token, int) for token in ids):
             return list(ids)
-        case _:
-            raise ApiError(400, "prompt must be one string or one list of token ids", param="prompt")
+        case [str(), *_]:
+            raise ApiError(400, "prompt must be one string: this engine answers one prompt a request", param="prompt")
+        case value:
+            raise invalid("string_type", "prompt", "Input should be a valid string", value)

@@ -7,18 +7,21 @@ does not add up into a slower engine, unless the process cannot keep up at all.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from loadstair import clock
-from loadstair.simserver.answer import Answer, SlowClientError
+from loadstair.simserver.answer import Answer, BrokenStreamError, SlowClientError
+from loadstair.simserver.chunks import Timings
+from loadstair.simserver.faults import STEADY, Pace
 from loadstair.simserver.ledger import LedgerEntry, LedgerFinish, LedgerWriter
 from loadstair.simserver.metrics import EngineMetrics
 from loadstair.simserver.scheduler import Request, Scheduler, Sequence, Step, Token
-from loadstair.units import NS_PER_S, s_from_ns
+from loadstair.units import NS_PER_MS, NS_PER_S, s_from_ns
 
 
 class AbortedError(Exception):
-    """The request was cut: by its own slow client, or because the engine stops."""
+    """The request was cut: by its own slow client, by a fault, or because the engine stops."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -31,10 +34,16 @@ class Live:
     sequence: Sequence
     answer: Answer
     done: asyncio.Future[None]
+    pooling: bool
+    """Its prompt is read for an embedding: the one token that the scheduler counts for it goes to nobody."""
     first_token_ns: int | None = None
     """Planned end of the step that made it, on the monotonic clock as all that the scheduler knows."""
     last_token_ns: int = 0
     """CLOCK_REALTIME; of no meaning before the first token."""
+
+    @property
+    def output_tokens(self) -> int:
+        return 0 if self.pooling else self.sequence.generated
 
 
 class Engine:
@@ -47,14 +56,17 @@ class Engine:
         ledger: LedgerWriter | None,
         loop: asyncio.AbstractEventLoop,
         monotonic_ns: Callable[[], int] = clock.monotonic_ns,
+        pace: Pace = STEADY,
     ) -> None:
-        """`monotonic_ns` must be the loop's own clock."""
+        """`monotonic_ns` must be the loop's own clock, and that of `pace`."""
         self.scheduler = scheduler
         self.metrics = metrics
         self._ledger = ledger
         self._loop = loop
         self._monotonic_ns = monotonic_ns
+        self._pace = pace
         self._step: Step | None = None
+        self._stalled = False
         self._live: dict[str, Live] = {}
         self._submitted = 0
 
@@ -70,6 +82,7 @@ class Engine:
         priority: int = 0,
         prompt_blocks: tuple[int, ...] = (),
         lora: str | None = None,
+        pooling: bool = False,
     ) -> Live:
         """`live.done` is set when the answer has its last token; it raises AbortedError if the request was cut.
 
@@ -92,21 +105,21 @@ class Engine:
             sequence=self.scheduler.add(request),
             answer=answer,
             done=self._loop.create_future(),
+            pooling=pooling,
         )
         self._submitted += 1
         self._live[request.id] = live
-        self.metrics.max_tokens_asked.observe(max_tokens)
-        if self._step is None:
+        if self._step is None and not self._stalled:
             self._begin_step(request.arrival_ns)
         return live
 
-    def abort(self, live: Live) -> None:
+    def abort(self, live: Live, finish: Literal["abort", "error"] = "abort") -> None:
         """Frees what the request holds; nothing happens if it has ended already."""
         if self._live.pop(live.sequence.request.id, None) is None:
             return
         self.scheduler.abort(live.sequence.request.id)
-        self.metrics.finished["abort"] += 1
-        self.note(live, "abort")
+        self.metrics.finished[finish] += 1
+        self.note(live, finish)
         if not live.done.done():
             live.done.set_exception(AbortedError())
             # Whoever hung up does not ask any more: an exception never fetched would be logged.
@@ -117,9 +130,19 @@ class Engine:
             self.abort(live)
 
     def _begin_step(self, start_ns: int) -> None:
-        step = self._step = self.scheduler.next_step(start_ns)
+        begins_ns = self._pace.begins_ns(start_ns)
+        self._stalled = begins_ns > start_ns
+        if self._stalled:
+            self._step = None
+            self._loop.call_at(begins_ns / NS_PER_S, self._begin_step, begins_ns)
+            return
+        step = self.scheduler.next_step(start_ns)
         if step is not None:
+            duration_ns = self._pace.duration_ns(start_ns, step.duration_ns)
+            if duration_ns != step.duration_ns:
+                step = replace(step, duration_ns=duration_ns)
             self._loop.call_at(step.end_ns / NS_PER_S, self._end_step)
+        self._step = step
 
     def _end_step(self) -> None:
         step = self._step
@@ -128,6 +151,7 @@ class Engine:
         self.metrics.lateness_s.observe(s_from_ns(max(0, lateness_ns)))
         self.metrics.step_s.observe(s_from_ns(step.duration_ns))
         self.metrics.iteration_tokens.observe(step.shape.tokens)
+        self.metrics.busy_rows += len(step.scheduled)
         for token in self.scheduler.finish_step(step):
             self._deliver(token, step.end_ns)
         self._begin_step(step.end_ns)
@@ -135,15 +159,22 @@ class Engine:
     def _deliver(self, token: Token, step_end_ns: int) -> None:
         sequence = token.sequence
         live = self._live[sequence.request.id]
+        first = live.first_token_ns is None
+        if live.first_token_ns is None:
+            live.first_token_ns = step_end_ns
+            self.metrics.prompt_tokens_cached += sequence.cached_tokens
         if token.finish is not None:
             live.answer.cached_tokens = sequence.cached_tokens
+            live.answer.timings = _timings(live, step_end_ns)
         try:
             token_ns = live.answer.token(sequence.generated - token.tokens, token.finish, token.tokens)
         except SlowClientError:
             self.abort(live)
             return
-        if live.first_token_ns is None:
-            live.first_token_ns = step_end_ns
+        except BrokenStreamError:
+            self.abort(live, "error")
+            return
+        if first:
             self.metrics.ttft_s.observe(s_from_ns(token_ns - live.received_ns))
         else:
             self.metrics.itl_s.observe(s_from_ns(token_ns - live.last_token_ns))
@@ -168,7 +199,15 @@ class Engine:
         if sequence.generated > 1:
             metrics.tpot_s.observe(s_from_ns(end_ns - live.first_token_ns) / (sequence.generated - 1))
         metrics.prompt_lengths.observe(request.prompt_tokens)
-        metrics.generation_lengths.observe(sequence.generated)
+        metrics.generation_lengths.observe(live.output_tokens)
+        metrics.longest_generations.observe(live.output_tokens)
+        metrics.prefill_computed.observe(request.prompt_tokens - sequence.cached_tokens)
+        metrics.preemptions.observe(sequence.preemptions)
+        if live.pooling:
+            metrics.pooled += 1
+        else:
+            metrics.max_tokens_asked.observe(request.max_tokens)
+            metrics.n_asked.observe(1)
         if live.answer.write_ns:
             self.note(live, finish)
         if not live.done.done():
@@ -182,8 +221,17 @@ class Engine:
                     request_id=live.request_id,
                     received_ns=live.received_ns,
                     input_tokens=live.sequence.request.prompt_tokens,
-                    output_tokens=live.sequence.generated,
+                    output_tokens=live.output_tokens,
                     finish=finish,
                     write_ns=tuple(live.answer.write_ns),
                 )
             )
+
+
+def _timings(live: Live, end_ns: int) -> Timings:
+    assert live.sequence.scheduled_ns is not None
+    assert live.first_token_ns is not None
+    return Timings(
+        prompt_ms=(live.first_token_ns - live.sequence.scheduled_ns) / NS_PER_MS,
+        predicted_ms=(end_ns - live.first_token_ns) / NS_PER_MS,
+    )

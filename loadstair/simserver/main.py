@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
+from loadstair import clock
 from loadstair.errors import LoadstairError
 from loadstair.simserver.engine import Engine
-from loadstair.simserver.faults import DieAt
+from loadstair.simserver.faults import DieAt, Pace
 from loadstair.simserver.ledger import LedgerWriter
 from loadstair.simserver.metrics import EngineMetrics
 from loadstair.simserver.options import Options, parse_options
+from loadstair.simserver.pages import buckets_of
 from loadstair.simserver.scheduler import Scheduler
 from loadstair.simserver.selector import MicrosecondEpollSelector, reduce_timer_slack
 from loadstair.simserver.server import Server, listening
@@ -52,19 +54,29 @@ def _allow_many_connections() -> None:
 
 async def _serve(options: Options, ledger: LedgerWriter | None) -> int:
     loop = asyncio.get_running_loop()
-    metrics = EngineMetrics(model_name=options.served_model_name, max_model_len=options.max_model_len)
-    engine = Engine(Scheduler(options.scheduler), metrics, ledger, loop)
+    metrics = EngineMetrics(buckets=buckets_of(options.http.dialect), max_model_len=options.max_model_len)
+    pace = Pace(options.http.faults, start_ns=clock.monotonic_ns())
+    engine = Engine(Scheduler(options.scheduler), metrics, ledger, loop, pace=pace)
     stopped = _stop_status(loop)
     async with listening(Server(options, engine), options.host, options.port) as origin:
         sys.stdout.write(f"listening on {origin}\n")
         sys.stdout.flush()
-        if isinstance(options.fault, DieAt):
-            loop.call_later(options.fault.after_s, os._exit, DIED_STATUS)
+        for fault in options.http.faults:
+            if isinstance(fault, DieAt):
+                loop.call_later(fault.after_s, _die, engine, ledger)
         try:
             await _flush_until(stopped, ledger)
         finally:
             engine.abort_all()
     return stopped.result()
+
+
+def _die(engine: Engine, ledger: LedgerWriter | None) -> None:
+    """Without a word to the clients; the ledger knows what they got."""
+    engine.abort_all()
+    if ledger is not None:
+        ledger.flush()
+    os._exit(DIED_STATUS)
 
 
 def _stop_status(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:

@@ -11,7 +11,7 @@ from loadstair.serving.catalogue import Gpu, Link, Model, find_gpu, find_model, 
 from loadstair.serving.formats import Formats, asked_formats
 from loadstair.serving.memory import BLOCK_TOKENS, kv_tokens
 from loadstair.serving.steptime import StepModel
-from loadstair.simserver.faults import FAULT_SYNTAX, Fault, parse_fault
+from loadstair.simserver.http_options import HttpOptions, add_http_options, http_options
 from loadstair.simserver.lora import LoraLimit, lora_step_s
 from loadstair.simserver.scheduler import SchedulerConfig
 from loadstair.simserver.speculation import DRAFT_COST, Speculation
@@ -37,7 +37,7 @@ class Options:
     gpu_memory_utilization: float
     seed: int
     ledger: Path | None
-    fault: Fault | None
+    http: HttpOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,7 +69,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         gpu_memory_utilization=given.gpu_memory_utilization,
         seed=given.seed,
         ledger=given.ledger,
-        fault=_fault(given.fault),
+        http=http_options(given),
     )
 
 
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gpu-share", type=float, default=1.0, help="share of the GPU's time; the rest is other engines', always busy"
     )
     parser.add_argument("--ledger", type=Path, help="file that gets a JSON line for each request")
-    parser.add_argument("--fault", help=FAULT_SYNTAX)
+    add_http_options(parser)
     return parser
 
 
@@ -211,12 +211,3 @@ def _max_model_len(asked: int | None, model: Model, scheduler: SchedulerConfig) 
     if not 1 <= asked <= room:
         raise UsageError(f"simserver: --max-model-len {asked}: must lie between 1 and {room}, what the KV cache holds")
     return asked
-
-
-def _fault(text: str | None) -> Fault | None:
-    if text is None:
-        return None
-    try:
-        return parse_fault(text)
-    except ValueError as error:
-        raise UsageError(f"simserver: --fault {error}") from error

@@ -155,10 +155,10 @@ class Scheduler:
         if needed > self.config.blocks:
             raise ValueError(f"request {request.id}: needs {needed} KV blocks, the engine has {self.config.blocks}")
 
-    def check_admission(self) -> None:
-        """Raises Overloaded, and counts it, if the next request would be one too many."""
+    def check_admission(self, requests: int = 1) -> None:
+        """Raises Overloaded, and counts it, if so many more requests would be too many."""
         most = self.config.max_num_queued_reqs
-        if most is not None and len(self._by_id) >= most:
+        if most is not None and len(self._by_id) + requests > most:
             self.counters.admission_rejections += 1
             raise Overloaded(f"{len(self._by_id)} requests are under way, max_num_queued_reqs is {most}")
 

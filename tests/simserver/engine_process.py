@@ -34,7 +34,8 @@ class RunningEngine:
 
     def post(self, path: str, fields: Any, headers: dict[str, str] | None = None) -> Answer:
         body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
-        return fetch(self.url + path, body=body, headers=headers, timeout_s=30)
+        json_too = {"Content-Type": "application/json"} | (headers or {})
+        return fetch(self.url + path, body=body, headers=json_too, timeout_s=30)
 
     def chat(self, *, words: int = 5, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
         return self.post("/v1/chat/completions", chat_body(words=words, **fields), headers)

@@ -9,8 +9,10 @@ from loadstair.serving.catalogue import find_gpu, find_model
 from loadstair.serving.steptime import StepModel
 from loadstair.simserver.answer import CollectedAnswer, SlowClientError
 from loadstair.simserver.engine import AbortedError, Engine, Live
+from loadstair.simserver.faults import STEADY, Pace, Slow, Stall
 from loadstair.simserver.metrics import EngineMetrics
 from loadstair.simserver.scheduler import FinishReason, Request, Scheduler, SchedulerConfig
+from loadstair.simserver.vllm_page import VLLM_BUCKETS
 from loadstair.units import NS_PER_MS, NS_PER_S
 
 STEP_MODEL = StepModel(find_model("Qwen/Qwen2.5-32B-Instruct"), find_gpu("h100-nvl"), 2, "nvlink_pairs")
@@ -26,17 +28,17 @@ class FakeLoop:
     timers: list = field(default_factory=list)
     futures: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
-    def call_at(self, when_s, callback):
-        self.timers.append((when_s, callback))
+    def call_at(self, when_s, callback, *arguments):
+        self.timers.append((when_s, callback, arguments))
 
     def create_future(self):
         return self.futures.create_future()
 
     def run(self):
         while self.timers:
-            when_s, callback = self.timers.pop(0)
+            when_s, callback, arguments = self.timers.pop(0)
             self.now_ns = max(self.now_ns, round(when_s * NS_PER_S)) + self.late_ns
-            callback()
+            callback(*arguments)
 
 
 @pytest.fixture
@@ -46,9 +48,9 @@ def late_loop():
     loop.futures.close()
 
 
-def engine_on(loop: FakeLoop) -> Engine:
-    metrics = EngineMetrics(model_name="m", max_model_len=1000)
-    return Engine(Scheduler(CONFIG), metrics, None, loop, monotonic_ns=lambda: loop.now_ns)
+def engine_on(loop: FakeLoop, pace: Pace = STEADY) -> Engine:
+    metrics = EngineMetrics(buckets=VLLM_BUCKETS, max_model_len=1000)
+    return Engine(Scheduler(CONFIG), metrics, None, loop, monotonic_ns=lambda: loop.now_ns, pace=pace)
 
 
 def submit(engine: Engine, answer=None) -> Live:
@@ -121,3 +123,30 @@ def test_a_slow_client_costs_only_its_own_request(late_loop):
     assert slow.sequence.generated == 4
     assert other.done.result() is None
     assert other.sequence.generated == 20
+
+
+def test_during_a_stall_no_step_begins_and_whoever_comes_waits(late_loop):
+    late_loop.late_ns = 0
+    start_ns = late_loop.now_ns
+    engine = engine_on(late_loop, Pace([Stall(for_s=2.0, from_s=1.0)], start_ns=start_ns))
+    late_loop.now_ns += 1_500 * NS_PER_MS
+    first, second = submit(engine), submit(engine)
+    late_loop.run()
+    assert first.done.result() is second.done.result() is None
+    # they began together when the stall was over: 1 + 2 s after the start
+    assert first.sequence.scheduled_ns == second.sequence.scheduled_ns == start_ns + 3 * NS_PER_S
+
+
+def test_a_slow_engine_takes_so_many_times_as_long(late_loop):
+    late_loop.late_ns = 0
+    start_ns = late_loop.now_ns
+    engine = engine_on(late_loop, Pace([Slow(1.5)], start_ns=start_ns))
+    submit(engine)
+    late_loop.run()
+    assert late_loop.now_ns - start_ns == pytest.approx(1.5 * planned_ns(), rel=1e-4)
+
+
+def test_an_engine_is_slow_from_the_given_second_on():
+    pace = Pace([Slow(2.0, from_s=1.0)], start_ns=100)
+    assert pace.duration_ns(100, 50) == 50
+    assert pace.duration_ns(100 + NS_PER_S, 50) == 100

@@ -51,6 +51,7 @@ def test_a_stream_tells_the_cached_tokens_with_its_usage(crowded):
 
 
 def test_one_request_too_many_gets_503_with_an_error_body_and_is_counted(crowded):
+    before = crowded.metric("vllm:admission_rejections_total")
     with ThreadPoolExecutor(2) as pool:
         under_way = [pool.submit(crowded.chat, max_tokens=150) for _ in range(2)]
         crowded.wait_for_metric("vllm:num_requests_running", 1)
@@ -58,9 +59,14 @@ def test_one_request_too_many_gets_503_with_an_error_body_and_is_counted(crowded
         refused = crowded.chat(max_tokens=1, stream=True)
         assert [one.result().status for one in under_way] == [200, 200]
     assert refused.status == 503
-    assert refused.json()["error"]["code"] == 503
-    assert "max_num_queued_reqs is 2" in refused.json()["error"]["message"]
-    assert crowded.metric("vllm:admission_rejections_total") == 1
+    assert (refused.json()["error"]["code"], refused.json()["error"]["type"]) == (503, "Service Unavailable")
+    assert "currently busy" in refused.json()["error"]["message"]
+    assert crowded.metric("vllm:admission_rejections_total") - before == 1
+
+
+def test_each_text_of_an_embedding_is_a_request_to_the_limit(crowded):
+    assert crowded.post("/v1/embeddings", {"input": ["one", "two"], "dimensions": 4}).status == 200
+    assert crowded.post("/v1/embeddings", {"input": ["one", "two", "three"], "dimensions": 4}).status == 503
 
 
 def test_of_a_burst_of_streams_each_is_answered_in_full_or_refused(crowded):
@@ -90,7 +96,7 @@ def test_a_priority_is_refused_where_there_are_none(adapted):
 
 def test_accepted_drafts_leave_in_one_event_and_are_counted(adapted):
     before = adapted.metric("vllm:spec_decode_num_accepted_tokens_total")
-    _role, *chunks, _finish, _done = events(adapted.chat(max_tokens=9, stream=True))
+    _role, *chunks, _done = events(adapted.chat(max_tokens=9, stream=True))
     assert [len(chunk["choices"][0]["delta"]["content"].split()) for chunk in chunks] == [1, 4, 4]
     assert adapted.metric("vllm:spec_decode_num_accepted_tokens_total") - before == 6
     assert adapted.chat(max_tokens=9).json()["usage"]["completion_tokens"] == 9
@@ -102,6 +108,8 @@ def test_adapters_are_listed_beside_the_model_and_answer_by_their_name(adapted):
     answer = adapted.post("/v1/chat/completions", chat_body(max_tokens=1) | {"model": "sql"})
     assert answer.json()["model"] == "sql"
     assert adapted.post("/v1/chat/completions", chat_body() | {"model": "other"}).status == 404
+    assert adapted.post("/tokenize", {"model": "sql", "prompt": "one two"}).json()["count"] == 2
+    assert adapted.post("/detokenize", {"model": "other", "tokens": [1]}).status == 404
 
 
 def test_an_engine_without_features_tells_nothing_of_them(tmp_path):
@@ -111,7 +119,6 @@ def test_an_engine_without_features_tells_nothing_of_them(tmp_path):
     assert "prompt_tokens_details" not in usage
     assert 'enable_prefix_caching="False"' in page
     assert "spec_decode" not in page
-    assert "admission_rejections" not in page
 
 
 def test_the_names_of_adapters_may_come_in_one_word_as_a_plan_gives_them():
