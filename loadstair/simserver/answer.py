@@ -113,7 +113,7 @@ class StreamedAnswer:
         self.write_ns: list[int] = []
         self.cached_tokens = 0
         self.timings: Timings | None = None
-        self.last_write_ns = clock.now_ns()
+        self._kept_alive_ns = clock.now_ns()
         self.told_of_break = False
         self._transport = transport
         self._head = head
@@ -124,13 +124,21 @@ class StreamedAnswer:
         self._broken_after = broken_after
         self._tells_of_break = tells_of_break
         self._sent = 0
-        # Chunks of one token differ in its bytes alone; those that say more are built one by one.
-        self._alike = request.logprobs is None and not request.continuous_usage
+        # Chunks of one token then differ in its bytes alone; all others are built one by one.
+        self._plain = (
+            interval_tokens == 1 and broken_after is None and request.logprobs is None and not request.continuous_usage
+        )
         token = event(head.chunk([token_choice(head.kind, PLACEHOLDER)]))
         before, _, after = self._frame(token).rpartition(PLACEHOLDER.encode())
         self._before, self._after = before, after
 
     def token(self, number: int, finish: FinishReason | None, count: int = 1) -> int:
+        if self._plain:
+            if count == 1 and number and finish is None:
+                data = self._before + TOKEN_BYTES[number % len(TOKEN_BYTES)] + self._after
+                self.write_ns.append(at_ns := self._write(data))
+                return at_ns
+            self._sent = number
         known = number + count
         if finish is None and number and known - self._sent < self._interval_tokens:
             return clock.now_ns()
@@ -140,27 +148,30 @@ class StreamedAnswer:
             self._write(self._frame(event(self._head.chunk([role_choice(self._head.dialect)], self._usage_now(0)))))
         if finish is not None and self._ends_properly:
             data = self._frames_at_the_end(known, finish)
-        elif self._alike and known - self._sent == 1:
-            data = self._before + TOKEN_BYTES[number % len(TOKEN_BYTES)] + self._after
         else:
             choice = token_choice(self._head.kind, text_of(range(self._sent, known)), self._logprobs(known))
             data = self._frame(event(self._head.chunk([choice], self._usage_now(known))))
         self._sent = known
-        # Before the write, not after: on loopback the receiver's kernel stamps the segment inside the send call, and
-        # afterwards the stamp would hold the wake-up of the reader too.
-        at_ns = self._write(data)
-        self.write_ns.append(at_ns)
+        self.write_ns.append(at_ns := self._write(data))
         return at_ns
 
     def keep_alive(self) -> None:
         """A comment that says nothing, for proxies that cut silent connections."""
-        self._write(self._frame(KEEP_ALIVE))
+        self._kept_alive_ns = self._write(self._frame(KEEP_ALIVE))
+
+    @property
+    def last_write_ns(self) -> int:
+        """Of tokens or to keep the stream alive; when it began, if there was none."""
+        return max([self._kept_alive_ns, *self.write_ns[-1:]])
 
     def _write(self, data: bytes) -> int:
+        """When the data was handed over, read before it was."""
         transport = self._transport
         if transport.is_closing() or transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             raise SlowClientError
-        self.last_write_ns = at_ns = clock.now_ns()
+        # Before the write, not after: on loopback the receiver's kernel stamps the segment inside the send call, and
+        # afterwards the stamp would hold the wake-up of the reader too.
+        at_ns = clock.now_ns()
         transport.write(data)
         return at_ns
 

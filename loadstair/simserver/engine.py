@@ -160,7 +160,7 @@ class Engine:
         sequence = token.sequence
         live = self._live[sequence.request.id]
         first = live.first_token_ns is None
-        if live.first_token_ns is None:
+        if first:
             live.first_token_ns = step_end_ns
             self.metrics.prompt_tokens_cached += sequence.cached_tokens
         if token.finish is not None:
