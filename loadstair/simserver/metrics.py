@@ -70,6 +70,18 @@ class EngineMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoraState:
+    """Adapters at the moment the page is read."""
+
+    max_loras: int
+    running: tuple[str, ...]
+    """With a request in the running batch, each once."""
+    waiting: tuple[str, ...]
+    read_s: float
+    """Unix time, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
     """An engine at the moment its page is read."""
 
@@ -81,6 +93,8 @@ class EngineState:
     block_size: int
     counters: Counters
     cache_config: dict[str, str]
+    lora: LoraState | None = None
+    """None without adapters."""
 
     @property
     def kv_usage(self) -> float:

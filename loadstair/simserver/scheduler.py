@@ -6,7 +6,8 @@ token budget; long prompts are split into chunks. Keys and values live in blocks
 is preempted (the newest, or the one of the lowest priority): it gives up its blocks and computes them again later.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from loadstair.serving.steptime import StepModel, StepShape
 from loadstair.simserver.batch import Batch, Step
@@ -96,6 +97,8 @@ class Counters:
     draft_tokens: int = 0
     accepted_tokens: int = 0
     """Drafts accepted by the model; those past an answer's end count."""
+    accepted_by_position: list[int] = field(default_factory=list)
+    """The same, by the draft's place in its step; empty without speculation."""
 
 
 class Scheduler:
@@ -104,7 +107,7 @@ class Scheduler:
     def __init__(self, config: SchedulerConfig, gpu: SharedGpu | None = None) -> None:
         """`gpu`: where other schedulers of this process run as well."""
         self.config = config
-        self.counters = Counters()
+        self.counters = Counters(accepted_by_position=[0] * config.draft_tokens)
         self._gpu = gpu
         self._pool: BlockPool = (SharedBlocks if config.prefix_caching else CountedBlocks)(
             config.blocks, config.block_size
@@ -121,6 +124,15 @@ class Scheduler:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def running_adapters(self) -> tuple[str, ...]:
+        return _adapters(self._running)
+
+    @property
+    def waiting_adapters(self) -> tuple[str, ...]:
+        running = set(self._running)
+        return _adapters(sequence for sequence in self._by_id.values() if sequence not in running)
 
     @property
     def blocks_used(self) -> int:
@@ -222,6 +234,8 @@ class Scheduler:
         self.counters.drafts += 1
         self.counters.draft_tokens += drafts
         self.counters.accepted_tokens += accepted
+        for position in range(accepted):
+            self.counters.accepted_by_position[position] += 1
         return min(accepted, sequence.output_tokens - sequence.generated - 1)
 
     def _continue_running(self, batch: Batch) -> None:
@@ -316,3 +330,8 @@ class Scheduler:
 
     def _blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.config.block_size)
+
+
+def _adapters(sequences: Iterable[Sequence]) -> tuple[str, ...]:
+    """Each once."""
+    return tuple(dict.fromkeys(one.request.lora for one in sequences if one.request.lora is not None))

@@ -28,7 +28,7 @@ from loadstair.simserver.faults import (
     request_faults,
 )
 from loadstair.simserver.fields import ApiError, refusal
-from loadstair.simserver.metrics import EngineState
+from loadstair.simserver.metrics import EngineState, LoraState
 from loadstair.simserver.options import Options
 from loadstair.simserver.pages import metrics_page
 from loadstair.simserver.scheduler import Overloaded
@@ -391,9 +391,21 @@ class Server:
                 "cache_dtype": "auto",
                 "enable_prefix_caching": str(config.prefix_caching),
             },
+            lora=self._lora_state(),
         )
         page = metrics_page(self._http.dialect, state, self._engine.metrics)
         return web.Response(body=page.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    def _lora_state(self) -> LoraState | None:
+        scheduler, loras = self._engine.scheduler, self._config.loras
+        if loras is None:
+            return None
+        return LoraState(
+            max_loras=loras.max_loras,
+            running=scheduler.running_adapters,
+            waiting=scheduler.waiting_adapters,
+            read_s=s_from_ns(clock.now_ns()),
+        )
 
 
 def _refused(faults: tuple[RequestFault, ...]) -> web.Response | None:

@@ -52,6 +52,15 @@ def _gauges(page: Page, state: EngineState) -> None:
     page.info(
         "vllm:cache_config_info", "Settings of the KV cache, in the labels.", state.cache_config | {"engine": "0"}
     )
+    if state.lora is not None:
+        labels = {
+            "max_lora": str(state.lora.max_loras),
+            "running_lora_adapters": ",".join(state.lora.running),
+            "waiting_lora_adapters": ",".join(state.lora.waiting),
+        }
+        page.info(
+            "vllm:lora_requests_info", "When the adapters in the labels ran and waited.", labels, state.lora.read_s
+        )
 
 
 def _counters(page: Page, state: EngineState, metrics: EngineMetrics) -> None:
@@ -91,10 +100,16 @@ def _counters(page: Page, state: EngineState, metrics: EngineMetrics) -> None:
         by="reason",
         without=("engine",),
     )
-    if counted.drafts:
+    if counted.accepted_by_position:
         page.counter("vllm:spec_decode_num_drafts_total", "Steps with drafts to verify.", counted.drafts)
         page.counter("vllm:spec_decode_num_draft_tokens_total", "Drafted tokens.", counted.draft_tokens)
         page.counter("vllm:spec_decode_num_accepted_tokens_total", "Drafts accepted.", counted.accepted_tokens)
+        page.counters(
+            "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+            "Drafts accepted, by their place in the step.",
+            {str(position): count for position, count in enumerate(counted.accepted_by_position)},
+            by="position",
+        )
 
 
 def _histograms(page: Page, metrics: EngineMetrics) -> None:

@@ -96,6 +96,7 @@ def test_a_priority_is_refused_where_there_are_none(adapted):
 
 def test_accepted_drafts_leave_in_one_event_and_are_counted(adapted):
     before = adapted.metric("vllm:spec_decode_num_accepted_tokens_total")
+    assert 'position="2"' in adapted.get("/metrics").text()
     _role, *chunks, _done = events(adapted.chat(max_tokens=9, stream=True))
     assert [len(chunk["choices"][0]["delta"]["content"].split()) for chunk in chunks] == [1, 4, 4]
     assert adapted.metric("vllm:spec_decode_num_accepted_tokens_total") - before == 6
@@ -112,6 +113,13 @@ def test_adapters_are_listed_beside_the_model_and_answer_by_their_name(adapted):
     assert adapted.post("/detokenize", {"model": "other", "tokens": [1]}).status == 404
 
 
+def test_the_page_tells_which_adapters_run_and_wait(adapted):
+    told = [line for line in adapted.get("/metrics").text().splitlines() if line.startswith("vllm:lora_requests_info")]
+    assert [line.split("}")[0] for line in told] == [
+        'vllm:lora_requests_info{max_lora="1",running_lora_adapters="",waiting_lora_adapters=""'
+    ]
+
+
 def test_an_engine_without_features_tells_nothing_of_them(tmp_path):
     with running_engine(tmp_path) as engine:
         usage = engine.chat(max_tokens=1).json()["usage"]
@@ -119,6 +127,7 @@ def test_an_engine_without_features_tells_nothing_of_them(tmp_path):
     assert "prompt_tokens_details" not in usage
     assert 'enable_prefix_caching="False"' in page
     assert "spec_decode" not in page
+    assert "lora" not in page
 
 
 def test_the_names_of_adapters_may_come_in_one_word_as_a_plan_gives_them():

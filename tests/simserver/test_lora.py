@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadstair.simserver.lora import LoraLimit, lora_step_s
-from tests.simserver.laws import request, scheduler, step
+from tests.simserver.laws import request, run, scheduler, step
 
 ONE = LoraLimit(max_loras=1, step_s=0.002)
 
@@ -17,6 +17,17 @@ def test_another_adapter_waits_though_there_is_room_and_those_behind_it_do_not()
     assert [one.request.id for one, _ in step(engine).scheduled] == ["a", "c", "d"]
     step(engine)  # the three end
     assert [one.request.id for one, _ in step(engine).scheduled] == ["b"]
+
+
+def test_an_adapter_is_told_as_running_or_waiting_or_both():
+    engine = scheduler(loras=ONE, max_num_seqs=2)
+    for name, adapter in (("a", "sql"), ("b", "chat"), ("c", "sql"), ("d", "sql"), ("e", None)):
+        engine.add(request(name, 10, 2, lora=adapter))
+    step(engine)
+    assert engine.running_adapters == ("sql",)  # a and c
+    assert engine.waiting_adapters == ("chat", "sql")
+    run(engine)
+    assert engine.running_adapters == engine.waiting_adapters == ()
 
 
 def test_those_passed_over_keep_their_order():

@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadstair.simserver.exposition import Histogram, Page
-from loadstair.simserver.metrics import EngineMetrics, EngineState, length_buckets
+from loadstair.simserver.metrics import EngineMetrics, EngineState, LoraState, length_buckets
 from loadstair.simserver.scheduler import Counters
 from loadstair.simserver.vllm_page import VLLM_BUCKETS, vllm_page
 
@@ -78,11 +78,24 @@ def test_every_family_says_what_it_is():
     assert all(family.documentation for family in families().values())
 
 
-def test_speculation_is_on_the_page_once_there_were_drafts():
-    counters = Counters(drafts=10, draft_tokens=30, accepted_tokens=21)
+def test_speculation_is_on_the_page_of_an_engine_that_drafts():
+    counters = Counters(drafts=10, draft_tokens=30, accepted_tokens=21, accepted_by_position=[9, 7, 5])
     page = families(counters)
     assert [page[f"vllm:spec_decode_num_{name}"].samples[0].value for name in ("drafts", "draft_tokens")] == [10, 30]
     assert page["vllm:spec_decode_num_accepted_tokens"].samples[0].value == 21
+    per_position = page["vllm:spec_decode_num_accepted_tokens_per_pos"].samples
+    assert [(sample.labels["position"], sample.value) for sample in per_position] == [("0", 9), ("1", 7), ("2", 5)]
+
+
+def test_adapters_are_told_in_labels_with_the_time_as_the_value():
+    lora = LoraState(max_loras=2, running=("sql", "chat"), waiting=("code",), read_s=1.5e9)
+    (sample,) = families(lora=lora)["vllm:lora_requests_info"].samples
+    assert sample.labels == {
+        "max_lora": "2",
+        "running_lora_adapters": "sql,chat",
+        "waiting_lora_adapters": "code",
+    }
+    assert sample.value == 1.5e9
 
 
 def test_prompt_tokens_are_told_apart_by_where_they_came_from():

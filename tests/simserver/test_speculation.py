@@ -26,6 +26,7 @@ def test_when_all_drafts_are_accepted_a_step_gives_them_and_one_more():
     engine = drafting(1.0)
     engine.add(request("a", 100, 10))
     assert gifts(engine) == [1, 4, 4, 1]  # the prefill drafts nothing yet; the last step ends at the limit
+    assert engine.counters.accepted_by_position == [3, 3, 3]  # three steps of three drafts, those past the end too
 
 
 def test_when_none_is_accepted_every_step_gives_one_token():
@@ -113,3 +114,6 @@ def test_every_request_gets_exactly_its_tokens_however_many_come_at_once(
     assert run(engine) == {str(number): max_tokens for number, (_, max_tokens) in enumerate(requests)}
     assert engine.counters.generation_tokens == sum(max_tokens for _, max_tokens in requests)
     assert engine.counters.accepted_tokens <= engine.counters.draft_tokens
+    by_position = engine.counters.accepted_by_position
+    assert sum(by_position) == engine.counters.accepted_tokens
+    assert by_position == sorted(by_position, reverse=True)  # none is accepted whose predecessor was not
