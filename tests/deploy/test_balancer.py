@@ -38,7 +38,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[R
 
 def ask(origin: str, request_id: str = "one") -> Any:
     body = json.dumps(chat_body(max_tokens=2, stream=True)).encode()
-    return fetch(f"{origin}/v1/chat/completions", body=body, headers={"X-Request-Id": request_id}, timeout_s=30)
+    headers = {"X-Request-Id": request_id, "Content-Type": "application/json"}
+    answer = fetch(f"{origin}/v1/chat/completions", body=body, headers=headers, timeout_s=30)
+    assert answer.status == 200, answer.text()
+    return answer
 
 
 def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
