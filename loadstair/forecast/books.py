@@ -90,8 +90,9 @@ class Books:
         self._under_way_in_hold: Counter[int] = Counter()
         self._ended: list[Sent] = []
         self._hold_ttft_ms: list[float] = []
+        self._hold_tpot_ms: list[float] = []
         self._hold_step: int | None = None
-        """Whose the list above is."""
+        """Whose the lists above are."""
 
     def scheduled(self, step: int) -> None:
         self._counts[step].scheduled += 1
@@ -112,10 +113,16 @@ class Books:
         if sent.tag.phase is Phase.HOLD:
             self._under_way_in_hold[sent.tag.step] -= 1
             if outcome is Outcome.OK and sent.tag.step == self._hold_step:
-                self._hold_ttft_ms.append((sent.flight.token_ns[0] - sent.flight.sent_ns) / NS_PER_MS)
+                self._note_latencies(sent.flight)
+
+    def _note_latencies(self, flight: Flight) -> None:
+        stamps = flight.token_ns
+        self._hold_ttft_ms.append((stamps[0] - flight.sent_ns) / NS_PER_MS)
+        if len(stamps) > 1:
+            self._hold_tpot_ms.append((stamps[-1] - stamps[0]) / (len(stamps) - 1) / NS_PER_MS)
 
     def begin_step(self, step: int) -> None:
-        self._hold_step, self._hold_ttft_ms = step, []
+        self._hold_step, self._hold_ttft_ms, self._hold_tpot_ms = step, [], []
 
     def under_way_in_hold(self, step: int) -> int:
         return self._under_way_in_hold[step]
@@ -132,6 +139,10 @@ class Books:
             itl_ms_p50=None,
             itl_ms_p99=None,
         )
+
+    def hold_tpot_ms_p50(self) -> float | None:
+        """None where no answer of the hold had two tokens."""
+        return float(np.median(self._hold_tpot_ms)) if self._hold_tpot_ms else None
 
     def counters(self) -> dict[int, Counters]:
         return {step: counts.counters() for step, counts in self._counts.items()}

@@ -1,6 +1,6 @@
 """A plan's topology as engines that can be foretold, or what is missing for that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loadstair.errors import UsageError
@@ -21,6 +21,7 @@ from loadstair.plan.model import (
 )
 from loadstair.plan.rules import EXPECTED_IN_FLIGHT_MAX, LITTLE_ROUNDS
 from loadstair.serving.catalogue import find_gpu, find_model, gpu_names
+from loadstair.serving.efficiencies import Efficiencies
 from loadstair.serving.steptime import expected_request_s
 from loadstair.simserver.options import Options, parse_options
 from loadstair.simserver.scheduler import Scheduler
@@ -71,7 +72,17 @@ class Fleet:
             input_tokens=workload.input_tokens.mean,
             output_tokens=workload.output_tokens.mean,
             max_num_seqs=first.scheduler.max_num_seqs,
+            efficiencies=first.scheduler.step_model.efficiencies,
         )
+
+    def with_efficiencies(self, efficiencies: Efficiencies) -> "Fleet":
+        """The same engines with other constants of their step times."""
+        engines = [
+            replace(engine, scheduler=replace(engine.scheduler, step_model=step_model))
+            for engine in self.engines
+            for step_model in (engine.scheduler.step_model.with_efficiencies(efficiencies),)
+        ]
+        return replace(self, engines=tuple(engines))
 
     def stop_after(self, workload: Workload, *, seed: int, number: int) -> int | None:
         """Where the answer to the n-th request ends by itself; None if it never does."""

@@ -85,6 +85,10 @@ class SimulatedLoad:
             latencies=books.hold_latencies(),
         )
 
+    def hold_tpot_ms_p50(self) -> float | None:
+        """Of the hold's requests that have ended; None where no answer had two tokens."""
+        return self._books.hold_tpot_ms_p50()
+
     def flush(self) -> dict[int, Counters]:
         return self._books.counters()
 

@@ -1,6 +1,7 @@
-"""How long a step is simulated, and single steps without a run folder: throughput and TTFT alone."""
+"""How long a step is simulated, and single steps without a run folder: throughput and median latencies alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from loadstair.clock import Deadline
@@ -28,6 +29,16 @@ TOKENS_IN_ALL: Final = 3_000_000
 """Of such a forecast, over all steps of a topology: the loads above are left out."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """One load in simulated time. Latencies are None where no request of the hold would have begun and ended."""
+
+    load: float
+    output_tokens_per_s: float
+    ttft_ms_p50: float | None
+    tpot_ms_p50: float | None
+
+
 def hold_s_max(plan: Plan, fleet: Fleet, load: float) -> float:
     """How long holding a step of this load tells something new: beyond it a plan's hold is not simulated."""
     tokens = TOKENS_PER_HOLD if plan.load.shape is LoadShape.STAIRCASE else TOKENS_PER_SHAPE
@@ -48,20 +59,35 @@ def _tokens_per_s(plan: Plan, fleet: Fleet, load: float) -> float:
 def predicted(
     fleet: Fleet, topology: TopologyPlan, plan: Plan, arrivals: Arrivals | None, loads: Sequence[float]
 ) -> list[PredictedStep]:
+    """As a run record keeps what `foretold` says."""
+    return [
+        PredictedStep(
+            topology=topology.name,
+            load=one.load,
+            output_tokens_per_s=one.output_tokens_per_s,
+            ttft_ms_p50=one.ttft_ms_p50,
+        )
+        for one in foretold(fleet, topology, plan, arrivals, loads)
+    ]
+
+
+def foretold(
+    fleet: Fleet, topology: TopologyPlan, plan: Plan, arrivals: Arrivals | None, loads: Sequence[float]
+) -> list[Foretold]:
     """One after the other, as a visit climbs them; `loads` must rise. The highest are missing where all of them would
     take more than a few seconds."""
     simulated = SimulatedLoad(fleet, Visit(visit=0, repeat=0, topology=topology), plan, arrivals, SERVED, start_ns=0)
-    found: list[PredictedStep] = []
+    found: list[Foretold] = []
     for step, load in enumerate(loads):
         hold_s = min(HOLD_S_BESIDE, _hold_s_max(plan, fleet, load, TOKENS_PER_HOLD))
         rate = _tokens_per_s(plan, fleet, load)
         if simulated.status().tokens + rate * (hold_s + plan.load.warmup_s) > TOKENS_IN_ALL:
             break
-        found.append(_one(simulated, topology.name, plan, step, load, hold_s))
+        found.append(_one(simulated, plan, step, load, hold_s))
     return found
 
 
-def _one(simulated: SimulatedLoad, topology: str, plan: Plan, step: int, load: float, hold_s: float) -> PredictedStep:
+def _one(simulated: SimulatedLoad, plan: Plan, step: int, load: float, hold_s: float) -> Foretold:
     simulated.begin_step(step=step, load=load, users=round(load), growth_s=growth_s(plan.load))
     simulated.clock.sleep_s(max(plan.load.warmup_s, min(hold_s, _warm_up_s_max(plan))))
     simulated.set_phase(Phase.HOLD)
@@ -70,11 +96,11 @@ def _one(simulated: SimulatedLoad, topology: str, plan: Plan, step: int, load: f
     tokens = simulated.status().tokens - before
     simulated.set_phase(Phase.TAIL)
     _until_ended(simulated, plan.load.tail_s_max)
-    return PredictedStep(
-        topology=topology,
+    return Foretold(
         load=load,
         output_tokens_per_s=tokens / hold_s,
         ttft_ms_p50=simulated.status().latencies.ttft_ms_p50,
+        tpot_ms_p50=simulated.hold_tpot_ms_p50(),
     )
 
 

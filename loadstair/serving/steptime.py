@@ -87,9 +87,12 @@ class StepModel:
         """
         if tp < 1 or model.heads % tp:
             raise ValueError(f"{model.name} has {model.heads} attention heads, which tp={tp} does not divide")
+        self.efficiencies = efficiencies
         self._model = model
+        self._gpu = gpu
         self._tp = tp
-        self._efficiencies = efficiencies
+        self._link: Link = link
+        self._formats = formats
         self._prefill_step_s = prefill_step_s
         self._cut_prompt_s = model.layers * efficiencies.cut_prompt_layer_s
         self._cpu_step_s, self._cpu_sequence_s = efficiencies.cpu_step_s, efficiencies.cpu_sequence_s
@@ -107,6 +110,18 @@ class StepModel:
         self._decode_row_s = model.layers * efficiencies.decode_attention_row_s
         self._linear_s_by_tokens: dict[int, float] = {}
         self._head_s_by_rows: dict[int, float] = {0: 0.0}
+
+    def with_efficiencies(self, efficiencies: Efficiencies) -> "StepModel":
+        """The same engine with other constants."""
+        return StepModel(
+            self._model,
+            self._gpu,
+            self._tp,
+            self._link,
+            formats=self._formats,
+            efficiencies=efficiencies,
+            prefill_step_s=self._prefill_step_s,
+        )
 
     def gpu_s(self, shape: StepShape) -> float:
         """GPU time alone, the part that the measured kernels cover."""
@@ -164,13 +179,12 @@ class StepModel:
         )
         reduce_s = 0.0
         if self._all_reduce is not None:
-            reduce_s = self._efficiencies.all_reduce_time * self._all_reduce.seconds(
-                tp, tokens * model.hidden * BF16_BYTES
-            )
+            reduce_s = self._all_reduce.seconds(tp, tokens * model.hidden * BF16_BYTES)
+            reduce_s *= self.efficiencies.all_reduce_time
         # Two norms read and write hidden state and residual; query, keys and values are read and written by the
         # rotary embedding; the activation reads two rows and writes one.
         values = tokens * (8 * model.hidden + 2 * (query_width + self._kv_width) + 1.5 * gated_width)
-        elementwise_s = self._efficiencies.elementwise_start_s + values * BF16_BYTES / self._elementwise_bytes_per_s
+        elementwise_s = self.efficiencies.elementwise_start_s + values * BF16_BYTES / self._elementwise_bytes_per_s
         return gemms_s + 2 * reduce_s + elementwise_s
 
     def _head_s(self, rows: int) -> float:
@@ -242,6 +256,7 @@ def expected_request_s(
     output_tokens: float,
     max_num_seqs: int = 256,
     formats: Formats = BF16,
+    efficiencies: Efficiencies = FITTED,
 ) -> float:
     """Mean end-to-end time of a request in a closed loop of `concurrent` users spread evenly over `engines`.
 
@@ -252,7 +267,7 @@ def expected_request_s(
     room = kv_tokens(model, gpu, tp, max_num_seqs=max_num_seqs, formats=formats)
     admitted = max(1.0, min(users, max_num_seqs, room / (input_tokens + output_tokens / 2)))
     tokens_per_s = throughput_closed_form(
-        StepModel(model, gpu, tp, link, formats=formats),
+        StepModel(model, gpu, tp, link, formats=formats, efficiencies=efficiencies),
         concurrent=admitted,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
