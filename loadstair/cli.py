@@ -85,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _plan_options(forecast)
     forecast.add_argument("--out", type=Path, metavar="DIR", help="gets the forecast's folder (reports)")
+    forecast.add_argument(
+        "--efficiencies", type=Path, metavar="FILE", help="constants of `loadstair fit` in place of the shipped ones"
+    )
+
+    fit = _command(commands, "fit", "fit the forecast's model of the GPU to a measured run", _fit)
+    fit.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    fit.add_argument("--out", type=Path, metavar="FILE", help="gets the fitted constants, for --efficiencies")
+    fit.add_argument("--json", action="store_true", help="print values instead of tables")
 
     analyze = _command(commands, "analyze", "make summary.json and results.json again from a run's files", _analyze)
     analyze.add_argument("run", type=Path, metavar="DIR", help="a run folder")
@@ -190,9 +198,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _forecast(options: argparse.Namespace) -> int:
     plan = _plan_of(options)
+    from loadstair.fitting.kept import read_kept
     from loadstair.pipeline import forecast
     from loadstair.progress import Progress
 
+    kept = None if options.efficiencies is None else read_kept(options.efficiencies)
     console = _console()
     with Progress(console, quiet=not console.is_terminal) as progress:
         finished = forecast(
@@ -202,8 +212,37 @@ def _forecast(options: argparse.Namespace) -> int:
             command=options.command_line,
             quick=options.quick,
             progress=progress,
+            kept=kept,
         )
     return _tell(finished, console, quiet=False)
+
+
+def _fit(options: argparse.Namespace) -> int:
+    if options.out is not None and not options.out.absolute().parent.is_dir():
+        raise UsageError(f"--out {options.out}: there is no folder {options.out.parent}")
+    from loadstair.clock import utc_now
+    from loadstair.fitting.kept import kept_fit, kept_text
+    from loadstair.fitting.values import fit_values
+    from loadstair.pipeline import fit_to
+    from loadstair.report.fit_terminal import fit_text
+    from loadstair.samples.run_folder import RunFolder, replacing
+
+    folder = RunFolder.open(options.run)
+    fit, record = fit_to(folder), folder.read_run()
+    if options.out is not None:
+        fitted = utc_now().isoformat(timespec="seconds")
+        kept = kept_fit(fit, run=record.name, started=record.started, fitted=fitted, loadstair_version=__version__)
+        with replacing(options.out) as temporary:
+            temporary.write_text(kept_text(kept), encoding="utf-8")
+    values = fit_values(fit, run=record.name, started=record.started)
+    if options.json:
+        sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        return 0
+    console = _console()
+    console.print(fit_text(values))
+    if options.out is not None:
+        console.print(Text(f"constants: {options.out}"), soft_wrap=True)
+    return 0
 
 
 def _tell(finished: "Finished", console: Console, *, quiet: bool) -> int:

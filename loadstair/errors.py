@@ -8,6 +8,7 @@
     │   ├── NotNeeded         75    a remote worker's process: `loadstair worker` waits for the next visit
     │   └── NoMaster          76    likewise
     ├── StorageError           3    what was measured could not be written (disk full)
+    ├── NothingToFit           4    what was measured does not tell what is asked of it
     └── Interrupted          130    SIGINT or SIGTERM: partial results are kept
 
 A failed *request* is no error: it is data, see `loadstair.samples.record.Outcome`.
@@ -85,6 +86,12 @@ class NoMaster(LoadError):  # noqa: N818  it may come yet
 
 class StorageError(LoadstairError):
     exit_code = 3
+
+
+class NothingToFit(LoadstairError):  # noqa: N818  the measurement's limit, not a mistake
+    """Of a run whose valid steps do not determine any constant of the model."""
+
+    exit_code = 4
 
 
 class Interrupted(LoadstairError):  # noqa: N818  the user did it: no error of anyone

@@ -9,6 +9,7 @@ from loadstair import clock
 from loadstair.analysis.step.stationary import warmed_up
 from loadstair.drive.staircase import Hooks, StepOrder, climb
 from loadstair.errors import UsageError
+from loadstair.fitting.kept import KeptFit
 from loadstair.forecast.delays import SERVED
 from loadstair.forecast.fleet import Fleet, Unknown, fleet_of
 from loadstair.forecast.load import SimulatedLoad
@@ -34,15 +35,25 @@ class Forecast:
     notes: tuple[str, ...]
 
 
-def forecast_of(plan: Plan) -> Forecast:
-    """Raises UsageError where there is nothing to foretell."""
+def forecast_of(plan: Plan, kept: KeptFit | None = None) -> Forecast:
+    """`kept`: constants in place of those that are shipped. Raises UsageError where there is nothing to foretell."""
     if plan.matrix is not None:
         raise UsageError("forecast: a matrix plan cannot be forecast: give load.steps in its place")
     known, unknown = _fleets(plan)
     if not known:
         raise UsageError("\n".join(f"forecast: {one.topology} cannot be forecast: {one.why}" for one in unknown))
+    fitted_to = () if kept is None else tuple(_fitted_to(plan, known, kept))
+    if kept is not None:
+        known = {name: fleet.with_efficiencies(kept.efficiencies) for name, fleet in known.items()}
     reduced = _reduced(plan, set(known))
-    return Forecast(plan=reduced, fleets=known, notes=tuple(_notes(plan, reduced, known, unknown)))
+    return Forecast(plan=reduced, fleets=known, notes=(*fitted_to, *_notes(plan, reduced, known, unknown)))
+
+
+def _fitted_to(plan: Plan, known: Mapping[str, Fleet], kept: KeptFit) -> Iterator[str]:
+    engines = [engine for fleet in known.values() for engine in fleet.engines]
+    return kept.notes(
+        plan.workload.model, sorted({engine.gpu.name for engine in engines}), sorted({engine.tp for engine in engines})
+    )
 
 
 def _fleets(plan: Plan) -> tuple[dict[str, Fleet], list[Unknown]]:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,6 +17,9 @@ from loadstair.calibrate.machine import machine
 from loadstair.calibrate.store import Store, kept_for
 from loadstair.clock import utc_now
 from loadstair.errors import Interrupted, LoadError, LoadstairError, StorageError, TopologyError, UsageError
+from loadstair.fitting.figures import measured_steps
+from loadstair.fitting.fit import Fit, fit
+from loadstair.fitting.kept import KeptFit
 from loadstair.forecasting import Forecast, forecast_of, foresee, predicted_steps
 from loadstair.journal import Journal, new_record, usable_cores
 from loadstair.measurement import measure, recover_records
@@ -115,12 +119,19 @@ def resume(path: Path, plan_path: Path | None, plan: Plan | None, *, progress: P
 
 
 def forecast(
-    plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick: bool, progress: Progress
+    plan: Plan,
+    *,
+    plan_dir: Path,
+    out: Path,
+    command: Sequence[str],
+    quick: bool,
+    progress: Progress,
+    kept: KeptFit | None = None,
 ) -> Finished:
-    """As `run`, in simulated time: the run folder says everywhere that it was predicted. Raises UsageError for a plan
-    of which no topology can be foretold."""
+    """As `run`, in simulated time: the run folder says everywhere that it was predicted. `kept`: constants in place of
+    those that are shipped. Raises UsageError for a plan of which no topology can be foretold."""
     arrivals = arrivals_of(plan.load, plan_dir)
-    told = forecast_of(plan)
+    told = forecast_of(plan, kept)
     _leave_cores_to_the_load()
     folder = RunFolder.create(out, plan.name, utc_now())
     with folder.reserved():
@@ -211,9 +222,7 @@ def report(folder: RunFolder) -> None:
     """report.html and junit.xml from the files alone. Raises UsageError where they are damaged."""
     folder.read_run()  # its shape is checked there
     read_measured_plan(folder.plan_path)
-    summary, record = folder.read_json(folder.summary_path), folder.read_json(folder.run_path)
-    if not isinstance(summary, dict) or summary.get("schema") != SUMMARY_SCHEMA:
-        raise UsageError(f"{folder.summary_path}: not a summary of schema {SUMMARY_SCHEMA}; `analyze` makes it again")
+    summary, record = _summary_of(folder), folder.read_json(folder.run_path)
     try:
         html = render_report(summary, folder.plan_path.read_text(encoding="utf-8"), record)
         junit = junit_xml(summary)
@@ -221,6 +230,29 @@ def report(folder: RunFolder) -> None:
         raise UsageError(f"{folder.summary_path}: damaged ({error!r}); `analyze` makes it again") from error
     folder.write_text(folder.report_path, html)
     folder.write_text(folder.junit_path, junit)
+
+
+def _summary_of(folder: RunFolder) -> dict[str, Any]:
+    summary = folder.read_json(folder.summary_path)
+    if not isinstance(summary, dict) or summary.get("schema") != SUMMARY_SCHEMA:
+        raise UsageError(f"{folder.summary_path}: not a summary of schema {SUMMARY_SCHEMA}; `analyze` makes it again")
+    return summary
+
+
+def fit_to(folder: RunFolder) -> Fit:
+    """The step model's constants, fitted to a run's summary. Raises UsageError for a folder that is no measured run or
+    that the model does not know, NothingToFit where too little in it is valid."""
+    _leave_cores_to_the_load()
+    record = folder.read_run()
+    if record.predicted:
+        raise UsageError(f"{folder.path}: a forecast, in which nothing was measured: fit a measured run")
+    plan, summary = read_measured_plan(folder.plan_path), _summary_of(folder)
+    plan_dir = folder.path if record.plan_dir is None else Path(record.plan_dir)
+    try:
+        measured = measured_steps(summary)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder.summary_path}: damaged ({error!r}); `analyze` makes it again") from error
+    return fit(plan, arrivals_of(plan.load, plan_dir), measured)
 
 
 def recover_spools(path: Path, spools: Sequence[Path]) -> int:

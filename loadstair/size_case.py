@@ -3,10 +3,12 @@
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from loadstair.errors import UsageError
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_names, model_names
+from loadstair.serving.efficiencies import FITTED
 from loadstair.serving.formats import Formats, WeightFormat, kv_format, weight_format
 from loadstair.serving.memory import GPU_MEMORY_UTILIZATION
 from loadstair.sizing.case import Case, Limits
@@ -15,6 +17,9 @@ from loadstair.sizing.fit import GPUS_MAX
 from loadstair.sizing.otherwise import able, nothing_carries
 from loadstair.sizing.partition import SHARES_MAX, Partition, Tenant, partition
 from loadstair.sizing.sizing import Money, Sizing, size
+
+if TYPE_CHECKING:
+    from loadstair.fitting.kept import KeptFit
 
 FLOAT16: Final = ("float16", "half", "fp16")
 OUTPUT_SHARE = 4
@@ -44,6 +49,7 @@ def sizing_of(options: argparse.Namespace) -> Sizing:
 
 def _case(options: argparse.Namespace, model: Model, others: Sequence[Tenant]) -> Case:
     input_tokens, output_tokens = _lengths(options)
+    kept = None if options.efficiencies is None else _kept(options.efficiencies)
     return Case(
         model=model,
         concurrent=options.concurrent,
@@ -54,7 +60,15 @@ def _case(options: argparse.Namespace, model: Model, others: Sequence[Tenant]) -
         gpu_memory_utilization=_utilization(options.gpu_memory_utilization, others),
         max_num_batched_tokens=options.max_num_batched_tokens,
         limits=Limits(ttft_s_p99=options.ttft_p99, itl_s_p99=options.itl_p99),
+        efficiencies=FITTED if kept is None else kept.efficiencies,
+        efficiencies_from=None if kept is None else kept.source(),
     )
+
+
+def _kept(path: str) -> "KeptFit":
+    from loadstair.fitting.kept import read_kept  # slow, and only needed here
+
+    return read_kept(Path(path))
 
 
 def _lengths(options: argparse.Namespace) -> tuple[int, int]:

@@ -22,4 +22,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--api-usd-per-1m-input", type=float, metavar="USD", help="of an API to compare with")
     add("--api-usd-per-1m-output", type=float, metavar="USD", help="likewise; both or none")
     add("--also", nargs="+", default=[], metavar="MODEL:SHARE", help="other models on the same GPU, with their shares")
+    add("--efficiencies", metavar="FILE", help="constants of `loadstair fit` in place of the shipped ones")
     add("--json", action="store_true", help="print values instead of tables")

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "serving": set(),
     "simserver": {"serving"},
     "forecast": {"plan", "samples", "serving", "simserver"},
+    "fitting": {"forecast", "plan", "samples", "serving", "simserver"},
     "sizing": {"serving"},
     "calibrate": {"drive", "plan", "samples", "simserver", "topology"},
     "topology": {"plan", "serving", "samples"},

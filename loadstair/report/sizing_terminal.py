@@ -41,7 +41,7 @@ def sizing_text(sizing: Values, *, chosen: bool) -> RenderableType:
     if len(candidates) > len(shown):
         more = f"… {len(candidates) - len(shown)} that are dearer, or miss a limit: --gpu TYPE, or --json"
         parts += [Text(more, style="dim"), Text()]
-    parts += [_speed(shown, case), Text(SPEED_NOTE, style="dim"), *_doubts(shown)]
+    parts += [_speed(shown, case), Text(SPEED_NOTE, style="dim"), *_fitted(case), *_doubts(shown)]
     parts += [Text(), _cost(shown, case), *_prices(shown)]
     parts += _break_even(shown)
     for one in sizing["partitions"][:PARTITIONS_MAX]:
@@ -105,6 +105,12 @@ def _limits(one: Values) -> Text:
     """`meets/near`; a dash where there is no limit."""
     words = [(met or view.ABSENT, LIMIT_STYLES[met]) for met in (one["ttft_limit"], one["itl_limit"])]
     return Text.assemble(words[0], "/", words[1])
+
+
+def _fitted(case: Values) -> Iterator[Text]:
+    source = case["efficiencies_from"]
+    if source is not None:
+        yield Text(f"Step times are {source}; elsewhere that is an assumption.", style="yellow")
 
 
 def _doubts(candidates: Sequence[Values]) -> Iterator[Text]:

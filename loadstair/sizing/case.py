@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from loadstair.serving.efficiencies import FITTED, Efficiencies
 from loadstair.serving.formats import BF16, Formats
 from loadstair.serving.gpu import Gpu
 from loadstair.serving.memory import GPU_MEMORY_UTILIZATION, MAX_NUM_SEQS
@@ -39,6 +40,10 @@ class Case:
     max_num_batched_tokens: int | None = None
     """None: vLLM's default on each GPU."""
     limits: Limits = Limits()
+    efficiencies: Efficiencies = FITTED
+    """Constants of the step times."""
+    efficiencies_from: str | None = None
+    """What they were fitted to; None: they are those that are shipped."""
 
     def __post_init__(self) -> None:
         if min(self.concurrent, self.context_tokens, self.input_tokens, self.output_tokens) < 1:

@@ -88,7 +88,7 @@ class _Engine:
     """The fullest one of `engines`."""
 
     def __init__(self, case: Case, gpu: Gpu, tp: int, engines: int) -> None:
-        self._steps = StepModel(case.model, gpu, tp, gpu.link, formats=case.formats)
+        self._steps = StepModel(case.model, gpu, tp, gpu.link, formats=case.formats, efficiencies=case.efficiencies)
         self._input_tokens = case.input_tokens
         self._context_tokens = case.input_tokens + case.output_tokens / 2
         self._budget_tokens = case.batched_tokens(gpu)

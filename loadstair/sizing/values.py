@@ -40,6 +40,7 @@ def _case_values(case: Case, busy_share: float) -> Values:
         "ttft_s_p99_max": case.limits.ttft_s_p99,
         "itl_s_p99_max": case.limits.itl_s_p99,
         "busy_share": busy_share,
+        "efficiencies_from": case.efficiencies_from,
     }
 
 
