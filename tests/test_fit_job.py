@@ -1,5 +1,6 @@
 """`loadstair fit`, end to end, and what forecasts and sizings make of its file."""
 
+import io
 import json
 import re
 import shutil
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from loadstair.report.fit_terminal import FIGURES, fit_text
 from tests.cli import loadstair, one_line, run_folder, simulated, write_plan
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +60,19 @@ def test_the_document_shows_what_the_command_prints() -> None:
     ended = loadstair("fit", SAMPLE)
     printed = re.sub(r" +$", "", ended.out, flags=re.MULTILINE)
     assert printed in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_no_figure_is_cut_off_at_80_columns() -> None:
+    estimate = {"measured": 8765.4, "before": 8765.4, "after": 8765.4}
+    step = {"topology": "tp2x2", "load": 1024.0, "error_before": 0.123, "error_after": 0.101}
+    step |= dict.fromkeys(FIGURES, estimate)
+    factor = {"name": "all_reduce_time", "words": "time of all-reduces", "are_times": True, "held": False}
+    factor |= {"value": 1.01, "low": 0.89, "high": 1.14}
+    values = {"run": "small", "started": "2026-11-20T10:00:00+00:00", "model": "m", "gpus": ["h100-nvl"]}
+    values |= {"mode": "closed", "steps": [step], "factors": [factor], "notes": [], "words": "Fitted."}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(fit_text(values))
+    assert "…" not in console.file.getvalue()
 
 
 def test_slower_engines_are_found_and_a_forecast_with_the_file_is_nearer(slow_run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from loadstair.report import view
 
 Values = Mapping[str, Any]
 
-FIGURES = {"output_tokens_per_s": "tok/s", "ttft_ms_p50": "TTFT ms p50", "tpot_ms_p50": "TPOT ms p50"}
+FIGURES = {"output_tokens_per_s": "tok/s\n", "ttft_ms_p50": "TTFT\nms p50", "tpot_ms_p50": "TPOT\nms p50"}
 HELD_STYLE = "dim"
 
 
@@ -23,7 +23,7 @@ def fit_text(fit: Values) -> RenderableType:
         Text(
             f"{fit['run']} of {view.moment(fit['started'])}: {fit['model']} on {', '.join(fit['gpus'])}", style="bold"
         ),
-        Text("Each figure: measured, predicted before the fit, predicted after it", style="dim"),
+        Text("Each figure: of the run, predicted before the fit, predicted after it", style="dim"),
         Text(),
     ]
     for name in topologies:
@@ -36,11 +36,11 @@ def fit_text(fit: Values) -> RenderableType:
 
 def _steps(topology: str, steps: Sequence[Values], unit: str) -> Table:
     table = _table(topology)
-    table.add_column(f"\n{unit}", justify="right", no_wrap=True)
+    table.add_column(f"\n\n{unit}", justify="right", no_wrap=True)
     for words in FIGURES.values():
-        for column in (f"{words}\nmeasured", "\nbefore", "\nafter"):
+        for column in (f"{words}\nrun", "\n\nbefore", "\n\nafter"):
             table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("mean error\nbefore → after", justify="right", no_wrap=True)
+    table.add_column("mean error\n\nfrom → to", justify="right", no_wrap=True)
     for step in steps:
         error = f"{step['error_before']:.1%} → {step['error_after']:.1%}"
         table.add_row(view.load(step["load"]), *_cells(step), error)
@@ -57,7 +57,7 @@ def _factors(factors: Sequence[Values]) -> Table:
     table.add_column("factor", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 %", justify="right", no_wrap=True)
-    table.add_column("of", no_wrap=True)
+    table.add_column("of")
     for one in factors:
         value = "held" if one["held"] else f"{one['value']:.2f}"
         what = f"{one['words']}: above 1 is {'slower' if one['are_times'] else 'faster'}"
@@ -72,4 +72,4 @@ def _factors(factors: Sequence[Values]) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    return Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
