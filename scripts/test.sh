@@ -14,7 +14,7 @@ if [ $# -gt 0 ]; then run "$@"; exit; fi
 # Tests that hold times against times, or need a run to be valid, have all cores for themselves, one at a time; the others share them, each file on
 # one core.
 timed=(tests/calibrate tests/simserver tests/test_main_job.py tests/test_matrix_job.py tests/test_real_engine.py
-  tests/test_loss.py tests/test_going_on.py tests/test_resume.py tests/test_resumed_climb.py tests/drive/test_hosts.py)
+  tests/test_loss.py tests/test_resume.py tests/test_resumed_climb.py tests/drive/test_hosts.py)
 status=0
 run -n auto --dist loadfile tests "${timed[@]/#/--ignore=}" || status=$?
 run "${timed[@]}" || status=$?

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -124,6 +124,20 @@ def wait_for(what: str, is_so: Callable[[], object]) -> None:
     while not is_so():
         assert not deadline.passed(), f"never: {what}"
         sleep_s(0.05)
+
+
+TOO_BUSY: Final = {"generator.dispatch_lag", "generator.saturated", "simserver.late"}
+
+
+def skip_if_too_busy(out: Path) -> None:
+    """Where this machine could not send or serve in time, steps are invalid and taken again for that reason as well:
+    such a run says nothing of the loss that a test is about."""
+    summary = json.loads((run_folder(out) / "summary.json").read_text(encoding="utf-8"))
+    steps = [step for topology in summary["topologies"].values() for step in topology["steps"]]
+    bursts = [test for topology in (summary.get("matrix") or {}).values() for test in topology["tests"]]
+    reasons = {reason["id"] for one in (*steps, *bursts) for reason in one["reasons"]}
+    if reasons & TOO_BUSY:
+        pytest.skip(f"this machine was too busy: {', '.join(sorted(reasons & TOO_BUSY))}")
 
 
 def steps_on_disk(out: Path) -> int:

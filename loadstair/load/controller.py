@@ -147,11 +147,9 @@ class Controller:
                 raise NoAnswerError("no worker is connected")
             self._crew.begin_step()
             self._current_step = step
-            ranks = self._crew.alive()
             open_loop = self._config.arrivals is not None
-            if open_loop:
-                users = len(ranks)  # one on each worker, which sends all that is due there
-            self._spawn(users)
+            users = self._spawn(None if open_loop else users)
+            ranks = self._crew.alive()
             active = shares(users, self._crew.users())
             start_ns = now_ns() + START_AHEAD_NS if open_loop else None
             limit = self._config.max_in_flight
@@ -173,15 +171,26 @@ class Controller:
             }
             return _since(self._command(Command.STEP, orders))
 
-    def _spawn(self, users: int) -> None:
-        """Makes Locust have that many users; the new ones stay parked until the step's command comes."""
-        if sum(self._crew.users().values()) >= users:
-            return
-        self._runner.start(users, spawn_rate=users)
+    def _spawn(self, users: int | None) -> int:
+        """Makes Locust have that many users, and returns how many; the new ones stay parked until the step's command
+        comes. None: one on each worker, which in an open loop sends all that is due there.
+
+        Those of a worker that is lost meanwhile are spawned anew by the others.
+        """
         deadline = Deadline.after_s(SPAWN_S)
-        while sum(self._crew.users().values()) < users:
+        asked: dict[str, int] = {}
+        while True:
+            alive = self._crew.alive()
+            if not alive:
+                raise NoAnswerError("every worker was lost")
+            wanted = len(alive) if users is None else users
+            if sum(self._crew.users().values()) >= wanted:
+                return wanted
             if deadline.passed():
-                raise NoAnswerError(f"the workers did not spawn {users} users")
+                raise NoAnswerError(f"the workers did not spawn {wanted} users")
+            if alive != asked:
+                self._runner.start(wanted, spawn_rate=max(1, wanted))
+                asked = alive
             gevent.sleep(0.02)
 
     def _phase(self) -> Response:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import loadstair
-from tests.cli import steps_on_disk, wait_for
+from tests.cli import skip_if_too_busy, steps_on_disk, wait_for
 from tests.drive.namespaces import MASTER, Host, hosts
 
 ROOT = Path(loadstair.__file__).parents[1]
@@ -169,7 +169,8 @@ def test_the_step_in_which_a_host_is_cut_off_is_taken_again_by_the_one_that_is_l
             finally:
                 two_hosts[1].join()
         wait_for("the cut-off worker's end", lambda: "are kept in" in logs[1].read_text(encoding="utf-8"))
-    assert code in (0, 4), run_log.read_text(encoding="utf-8")  # a busy machine may make a step invalid
+    assert code in (0, 4), run_log.read_text(encoding="utf-8")
+    skip_if_too_busy(tmp_path / "out")
     (folder,) = (tmp_path / "out").iterdir()
     (visit,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["visits"]
     first, second, again = visit["steps"][:3]
