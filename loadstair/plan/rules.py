@@ -31,7 +31,7 @@ from loadstair.plan.model import (
 )
 from loadstair.plan.threshold import parse_threshold, unknown_segment
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_names, model_names
-from loadstair.serving.memory import kv_tokens
+from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import expected_request_s
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -306,7 +306,7 @@ def _fits(plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, FlagValu
     if any(flag_problems(flags, at)):
         return
     formats = formats_of(flags, stored_as=model.stored_as)
-    room = kv_tokens(
+    room = memory_budget(
         model,
         gpu,
         tp,
@@ -314,7 +314,7 @@ def _fits(plan: Plan, model: Model, gpu: Gpu, tp: int, flags: dict[str, FlagValu
         gpu_memory_utilization=number(flags, "gpu_memory_utilization", GPU_MEMORY_UTILIZATION_DEFAULT),
         max_num_batched_tokens=int(number(flags, "max_num_batched_tokens", MAX_NUM_BATCHED_TOKENS_DEFAULT)),
         max_num_seqs=int(number(flags, "max_num_seqs", MAX_NUM_SEQS_DEFAULT)),
-    )
+    ).kv_tokens
     needed = plan.workload.input_tokens.mean + plan.workload.output_tokens.mean
     if plan.matrix is not None:
         needed = longest_request_tokens(plan.matrix)

@@ -111,30 +111,6 @@ def memory_budget(
     )
 
 
-def kv_tokens(
-    model: Model,
-    gpu: Gpu,
-    tp: int,
-    *,
-    formats: Formats = BF16,
-    gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
-    max_num_batched_tokens: int = MAX_NUM_BATCHED_TOKENS,
-    max_num_seqs: int = MAX_NUM_SEQS,
-    block_tokens: int = BLOCK_TOKENS,
-) -> int:
-    """Tokens that the KV cache of one engine on `tp` GPUs holds; 0 if the model does not fit. See `memory_budget`."""
-    return memory_budget(
-        model,
-        gpu,
-        tp,
-        formats=formats,
-        gpu_memory_utilization=gpu_memory_utilization,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-        block_tokens=block_tokens,
-    ).kv_tokens
-
-
 def sequences(model: Model, budget: MemoryBudget, context_tokens: int, tp: int, formats: Formats = BF16) -> int:
     """Sequences of `context_tokens` each that the KV cache of one engine holds at once; local layers keep their window
     alone (vLLM's hybrid cache)."""

@@ -18,7 +18,7 @@ from loadstair.serving.formats import (
 )
 from loadstair.serving.gpu import Gpu, Link
 from loadstair.serving.links import all_reduce
-from loadstair.serving.memory import kv_copies, kv_tokens
+from loadstair.serving.memory import kv_copies, memory_budget
 from loadstair.serving.model import Model
 
 __all__ = [
@@ -264,7 +264,7 @@ def expected_request_s(
     discrete-event model below those limits, within 15 % above them.
     """
     users = max(1.0, concurrent / engines)
-    room = kv_tokens(model, gpu, tp, max_num_seqs=max_num_seqs, formats=formats)
+    room = memory_budget(model, gpu, tp, max_num_seqs=max_num_seqs, formats=formats).kv_tokens
     admitted = max(1.0, min(users, max_num_seqs, room / (input_tokens + output_tokens / 2)))
     tokens_per_s = throughput_closed_form(
         StepModel(model, gpu, tp, link, formats=formats, efficiencies=efficiencies),

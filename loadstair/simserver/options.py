@@ -9,7 +9,7 @@ from typing import NoReturn, get_args
 from loadstair.errors import UsageError
 from loadstair.serving.catalogue import Gpu, Link, Model, find_gpu, find_model, gpu_names, model_names
 from loadstair.serving.formats import Formats, asked_formats
-from loadstair.serving.memory import BLOCK_TOKENS, kv_tokens
+from loadstair.serving.memory import BLOCK_TOKENS, memory_budget
 from loadstair.serving.steptime import StepModel
 from loadstair.simserver.http_options import HttpOptions, add_http_options, http_options
 from loadstair.simserver.lora import LoraLimit, lora_step_s
@@ -141,7 +141,7 @@ def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) ->
         step_model = StepModel(model, gpu, given.tp, link, formats=formats)
         config = SchedulerConfig(
             step_model=step_model,
-            kv_tokens=kv_tokens(
+            kv_tokens=memory_budget(
                 model,
                 gpu,
                 given.tp,
@@ -150,7 +150,7 @@ def _scheduler(given: argparse.Namespace, model: Model, gpu: Gpu, link: Link) ->
                 max_num_batched_tokens=given.max_num_batched_tokens,
                 max_num_seqs=given.max_num_seqs,
                 block_tokens=max(1, given.block_size),
-            ),
+            ).kv_tokens,
             max_num_seqs=given.max_num_seqs,
             max_num_batched_tokens=given.max_num_batched_tokens,
             block_size=given.block_size,

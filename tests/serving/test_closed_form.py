@@ -8,7 +8,7 @@ import pytest
 
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.formats import Formats
-from loadstair.serving.memory import kv_tokens
+from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import FITTED, Efficiencies, StepModel, expected_request_s, throughput_closed_form
 from tests.serving.reference import published, reference_staircase
 
@@ -68,7 +68,7 @@ def published_ratios(gpu_name: str, efficiencies: Efficiencies) -> dict[tuple[in
             input_tokens, output_tokens = (int(part) for part in lengths.split("/"))
             llama, of = model("Llama-3.1-70B-Instruct"), gpu(gpu_name)
             step_model = StepModel(llama, of, tp, "nvswitch", formats=FP8, efficiencies=efficiencies)
-            room = kv_tokens(llama, of, tp, formats=FP8, gpu_memory_utilization=0.95, max_num_seqs=2048)
+            room = memory_budget(llama, of, tp, formats=FP8, gpu_memory_utilization=0.95, max_num_seqs=2048).kv_tokens
             ours = throughput_closed_form(
                 step_model,
                 concurrent=min(2048.0, room / (input_tokens + output_tokens / 2)),

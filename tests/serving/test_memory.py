@@ -6,14 +6,7 @@ import pytest
 
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.formats import Formats
-from loadstair.serving.memory import (
-    kv_bytes_per_sequence,
-    kv_bytes_per_token,
-    kv_tokens,
-    memory_budget,
-    sequences,
-    weights_bytes,
-)
+from loadstair.serving.memory import kv_bytes_per_sequence, kv_bytes_per_token, memory_budget, sequences, weights_bytes
 from loadstair.units import GIB
 
 
@@ -49,7 +42,7 @@ LLAMA_70B = model("meta-llama/Llama-3.1-70B-Instruct")
     ],
 )
 def test_qwen_32b_has_the_kv_tokens_of_the_reference_table(name, tp, expected, digits):
-    assert kv_tokens(QWEN, gpu(name), tp) == pytest.approx(expected, abs=digits / 2)
+    assert memory_budget(QWEN, gpu(name), tp).kv_tokens == pytest.approx(expected, abs=digits / 2)
 
 
 @pytest.mark.parametrize(("tp", "engines", "expected"), [(1, 4, 48), (2, 2, 246), (4, 1, 346)])
@@ -121,7 +114,7 @@ def test_so_many_sequences_of_gemma_fit(name, tp, context, expected):
 
 
 def test_kv_tokens_come_in_whole_blocks():
-    assert kv_tokens(QWEN, gpu("h100-nvl"), 2, block_tokens=32) % 32 == 0
+    assert memory_budget(QWEN, gpu("h100-nvl"), 2, block_tokens=32).kv_tokens % 32 == 0
 
 
 def test_a_model_that_does_not_fit_leaves_no_tokens():
@@ -132,7 +125,7 @@ def test_a_model_that_does_not_fit_leaves_no_tokens():
 
 def test_fp8_weights_leave_room_and_fp8_keys_and_values_double_it():
     bf16, weights, both = (
-        kv_tokens(LLAMA_70B, gpu("h100-sxm"), 2, formats=formats)
+        memory_budget(LLAMA_70B, gpu("h100-sxm"), 2, formats=formats).kv_tokens
         for formats in (Formats(), Formats(weights="fp8"), Formats(weights="fp8", kv="fp8"))
     )
     saved_bytes = weights_bytes(LLAMA_70B) - weights_bytes(LLAMA_70B, Formats(weights="fp8"))

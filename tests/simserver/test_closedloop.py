@@ -6,7 +6,7 @@ Reference: Qwen2.5-32B in BF16 on four H100 NVL, 128/64 tokens (cv 0.15 and 0.3)
 import pytest
 
 from loadstair.serving.catalogue import find_gpu, find_model
-from loadstair.serving.memory import kv_tokens
+from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import StepModel, expected_request_s
 from loadstair.simserver.closedloop import ClosedLoopResult, run_closed_loop
 from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
@@ -21,7 +21,7 @@ TWO_TP2 = {1: 79, 4: 311, 8: 615, 16: 1204, 32: 2306, 64: 4190}
 
 def closed_loop(tp: int, engines: int, users: int, seed: int = 5) -> ClosedLoopResult:
     step_model = StepModel(QWEN, NVL, tp, "nvlink_pairs")
-    config = SchedulerConfig(step_model=step_model, kv_tokens=kv_tokens(QWEN, NVL, tp))
+    config = SchedulerConfig(step_model=step_model, kv_tokens=memory_budget(QWEN, NVL, tp).kv_tokens)
     request_ns = ns_from_s(expected_s(tp, engines, users))
     rounds = 40 if users < 16 else 12
     return run_closed_loop(

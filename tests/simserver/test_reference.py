@@ -7,7 +7,7 @@ import pytest
 
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.formats import Formats
-from loadstair.serving.memory import kv_tokens
+from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import FITTED, StepModel, throughput_closed_form
 from loadstair.simserver.closedloop import ClosedLoopResult, Lengths, RequestTrace, run_closed_loop
 from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
@@ -86,7 +86,7 @@ def test_llama_70b_in_fp8_on_two_h100_is_as_nvidia_measured_it(concurrency):
     nim, h100 = published("nim"), gpu("h100-sxm")
     row = next(row for row in nim["rows"] if row["concurrency"] == concurrency)
     tokens_error, itl_error = NIM_TOLERANCE[concurrency]
-    room = kv_tokens(LLAMA, h100, 2, formats=FP8)
+    room = memory_budget(LLAMA, h100, 2, formats=FP8).kv_tokens
     longest = nim["input_tokens"] + nim["output_tokens"]
     config = SchedulerConfig(
         step_model=StepModel(LLAMA, h100, 2, "nvswitch", formats=FP8, efficiencies=replace(FITTED, fp8_gemm_peak=0.65)),
@@ -147,7 +147,7 @@ def test_a_budget_of_512_tokens_is_not_free(gpu_name, tp, link, users, lengths):
     def tokens_per_s(budget: int) -> float:
         config = SchedulerConfig(
             step_model=StepModel(QWEN, gpu(gpu_name), tp, link),
-            kv_tokens=kv_tokens(QWEN, gpu(gpu_name), tp),
+            kv_tokens=memory_budget(QWEN, gpu(gpu_name), tp).kv_tokens,
             max_num_batched_tokens=budget,
         )
         drawn = lognormal_lengths(*lengths, seed=5)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
-from loadstair.serving.memory import kv_tokens
+from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import StepModel, expected_request_s
 from loadstair.simserver.closedloop import ClosedLoopResult, run_closed_loop
 from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
@@ -47,7 +47,7 @@ class Load:
     @property
     def below_limits(self) -> bool:
         """Where the closed form is said to hold."""
-        room = kv_tokens(QWEN, self.gpu, self.tp) * KV_SHARE_MAX
+        room = memory_budget(QWEN, self.gpu, self.tp).kv_tokens * KV_SHARE_MAX
         users = max(1.0, self.users / self.engines)
         return users < MAX_NUM_SEQS and users * (self.input_tokens + self.output_tokens) <= room
 
@@ -72,7 +72,7 @@ class Load:
         request_ns = ns_from_s(request_s)
         config = SchedulerConfig(
             step_model=StepModel(QWEN, self.gpu, self.tp, link),
-            kv_tokens=kv_tokens(QWEN, self.gpu, self.tp),
+            kv_tokens=memory_budget(QWEN, self.gpu, self.tp).kv_tokens,
             max_num_batched_tokens=self.budget_tokens,
         )
         return run_closed_loop(
