@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from loadstair import clock
-from loadstair.analysis.step.stationary import warmed_up
-from loadstair.drive.staircase import Hooks, StepOrder, climb
+from loadstair.drive.staircase import StepOrder, climb
 from loadstair.errors import UsageError
 from loadstair.fitting.kept import KeptFit
 from loadstair.forecast.delays import SERVED
@@ -118,16 +117,7 @@ def _climb(run: Measuring, visit: Visit, fleet: Fleet, load: SimulatedLoad) -> N
         order = log.next_step()
         return None if order is None else _bounded(order, run.plan, fleet)
 
-    hooks = Hooks(
-        tick=_nothing_to_check,
-        on_step=log.step,
-        on_part=log.part,
-        on_rest=log.rest,
-        on_progress=log.progress,
-        warmed_up=warmed_up,
-        precise=log.precise,
-    )
-    steps, drained = climb(load, next_step, run.plan.load, hooks)
+    steps, drained = climb(load, next_step, run.plan.load, log.hooks(_nothing_to_check))
     log.finished(steps, drained, server_after=load.gauges.server_counters())
     log.keep_telemetry()
 

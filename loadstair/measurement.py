@@ -5,12 +5,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from loadstair import clock
-from loadstair.analysis.step.stationary import warmed_up
 from loadstair.drive.crew import worker_count
 from loadstair.drive.matrix import run_tests
 from loadstair.drive.session import LoadSession, VisitLoad
 from loadstair.drive.spools import spools_in
-from loadstair.drive.staircase import Hooks, climb
+from loadstair.drive.staircase import climb
 from loadstair.drive.watch import Watch, nobody_looks
 from loadstair.errors import LoadstairError, StorageError, TopologyError, UsageError
 from loadstair.journal import Journal, usable_cores
@@ -202,16 +201,7 @@ def _under_load(run: Measuring, one: Remaining, topology: RunningTopology) -> tu
             server_before=server_counters(topology.endpoint),
             workers_wanted=load.workers_wanted,
         )
-        hooks = Hooks(
-            tick=topology.check,
-            on_step=log.step,
-            on_part=log.part,
-            on_rest=log.rest,
-            on_progress=log.progress,
-            warmed_up=warmed_up,
-            precise=log.precise,
-            look=Watch().look if run.progress.is_live else nobody_looks,
-        )
+        hooks = log.hooks(topology.check, Watch().look if run.progress.is_live else nobody_looks)
         try:
             if run.plan.matrix is not None:
                 steps, drained = run_tests(load, bursts_left(run.plan.matrix, one), run.plan.load, hooks)

@@ -47,22 +47,25 @@ def _refuse_of_another_run(folder: RunFolder, content: SpoolContent) -> None:
 
 
 def _add(folder: RunFolder, journal: Journal, content: SpoolContent) -> int:
-    known = folder.read_books(content.visit)["request_id"].combine_chunks()
+    before = folder.read_books(content.visit)
+    known = before["request_id"].combine_chunks()
     table = content.table.filter(pc.invert(pc.is_in(content.table["request_id"], value_set=known)))
     added: int = table.num_rows
     if added:
         folder.write_samples(content.visit, folder.next_part(content.visit), table)
         for visit in journal.record.visits:
             if visit.visit == content.visit:
-                journal.visit(_recounted(visit, table, folder.read_books(content.visit), content))
+                journal.visit(_recounted(visit, table, before, content))
     return added
 
 
-def _recounted(visit: VisitRecord, added: pa.Table, settled: pa.Table, content: SpoolContent) -> VisitRecord:
-    """`settled`: all records of the visit, `added` those of them that are new."""
+def _recounted(visit: VisitRecord, added: pa.Table, before: pa.Table, content: SpoolContent) -> VisitRecord:
+    """`before`: what was there of the visit, `added` what came to it."""
     was_lost = any(content.worker in step.workers_lost for step in visit.steps)
     new = Counter(zip(added["step"].to_pylist(), added["outcome"].to_pylist(), strict=True))
-    there = Counter(zip(settled["step"].to_pylist(), settled["worker"].to_pylist(), strict=True))
+    there: Counter[tuple[int, str]] = Counter()
+    for table in (before, added):
+        there.update(zip(table["step"].to_pylist(), table["worker"].to_pylist(), strict=True))
     steps = []
     for step in visit.steps:
         outcomes = Counter({outcome: count for (number, outcome), count in new.items() if number == step.step})

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from loadstair.drive.staircase import Now, StepOrder, with_counters
-from loadstair.drive.watch import in_words
+from loadstair.analysis.step.stationary import warmed_up
+from loadstair.drive.driven import DrivenLoad
+from loadstair.drive.staircase import Hooks, Now, StepOrder, with_counters
+from loadstair.drive.watch import Seen, in_words, nobody_looks
 from loadstair.journal import Journal
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import LoadShape, Plan, load_unit
@@ -18,7 +20,6 @@ from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_step_s, planned_steps
 from loadstair.progress import Progress
 from loadstair.resumption import Remaining
-from loadstair.samples.look import Look
 from loadstair.samples.readings import telemetry_from_tables
 from loadstair.samples.record import Outcome, Phase
 from loadstair.samples.run_folder import RunFolder
@@ -99,6 +100,19 @@ class VisitLog:
         self._sampled_before = len(run.telemetry)
         self._steering = steering_of(run, one, self._telemetry_so_far)
 
+    def hooks(self, tick: Callable[[], None], look: Callable[[DrivenLoad], Seen | None] = nobody_looks) -> Hooks:
+        """For what drives the load; `tick` and `look` as they say."""
+        return Hooks(
+            tick=tick,
+            on_step=self.step,
+            on_part=self.part,
+            on_rest=self.rest,
+            on_progress=self.progress,
+            warmed_up=warmed_up,
+            precise=self._steering.precise,
+            look=look,
+        )
+
     def step(self, record: StepRecord, table: pa.Table, counters: Mapping[int, Counters]) -> None:
         self._write_telemetry()
         # One right after the other: killed in between, a run has rows that no counter counted yet.
@@ -116,9 +130,6 @@ class VisitLog:
         self.rest(table, counters)
         if self._steered:
             self._pieces.append(table)
-
-    def precise(self, looks: Sequence[Look]) -> bool:
-        return self._steering.precise(looks)
 
     @property
     def lost(self) -> tuple[str, ...]:

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from loadstair.errors import StorageError, UsageError
 from loadstair.samples.calibration import CALIBRATION_SCHEMA, Calibration
 from loadstair.samples.run_folder import replacing
+from loadstair.samples.versioned import DamagedError, OtherSchemaError, of_schema
 from loadstair.xdg import base_folder
 
 STATE_VARIABLE = "XDG_STATE_HOME"
@@ -84,15 +83,12 @@ class Store:
             raise StorageError(f"{self.path}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise StorageError(f"{self.path}: damaged: it is no JSON") from error
-        schema = raw.pop("schema", None) if isinstance(raw, dict) else None
-        if schema != CALIBRATION_SCHEMA:
-            raise StorageError(f"{self.path}: schema {schema!r}; this version reads {CALIBRATION_SCHEMA}")
         try:
-            return TypeAdapter(Calibration).validate_python(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise StorageError(f"{self.path}: damaged: {where}: {first['msg']}") from error
+            return of_schema(raw, CALIBRATION_SCHEMA, Calibration)
+        except OtherSchemaError as error:
+            raise StorageError(f"{self.path}: {error}") from error
+        except DamagedError as error:
+            raise StorageError(f"{self.path}: damaged: {error}") from error
 
 
 def kept_for(machine: Mapping[str, str | int], store: Store) -> Kept:

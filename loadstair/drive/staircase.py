@@ -16,7 +16,7 @@ from loadstair.drive.driven import DrivenLoad
 from loadstair.drive.watch import Seen, nobody_looks
 from loadstair.errors import LoadstairError
 from loadstair.plan.model import Load, LoadMode
-from loadstair.plan.staircase import growth_s
+from loadstair.plan.staircase import growth_s, hold_s_longest, warmup_s_longest
 from loadstair.samples.look import LoadStatus, Look
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import Counters, StepRecord, StepRole
@@ -25,8 +25,6 @@ from loadstair.units import NS_PER_S, ns_from_s, s_from_ns
 TICK_S: Final = 0.25
 NEAR_END_S: Final = 3.0
 """Of a hold: records are not asked for so shortly before it, to end it in time."""
-LONGEST: Final = 4.0
-"""Warm-up's and hold's maximum, in their minimum, where the plan gives none."""
 NO_COUNTERS: Final = Counters(started=0, ok=0, failed=0, killed=0)
 
 
@@ -159,7 +157,7 @@ def _warm_up(session: DrivenLoad, number: int, users: float, load: Load, hooks: 
     long request; waiting for them ends with the request timeout), and until the load is stationary, at most
     `warmup_s_max`. Whether it became so; None where the plan leaves no time to look."""
     clock = session.clock
-    longest_s = load.warmup_s_max if load.warmup_s_max is not None else LONGEST * load.warmup_s
+    longest_s = warmup_s_longest(load)
     growing = Deadline.after_s(growth_s(load), clock.monotonic_ns)
     minimum = Deadline.after_s(load.warmup_s, clock.monotonic_ns)
     maximum = Deadline.after_s(max(load.warmup_s, longest_s), clock.monotonic_ns)
@@ -197,8 +195,7 @@ def _hold(session: DrivenLoad, order: StepOrder, load: Load, hooks: Hooks) -> in
         while not minimum.passed():
             wait(minimum)
         return ns_from_s(hold_s)
-    longest_s = load.hold_s_max if load.hold_s_max is not None else LONGEST * load.hold_s
-    maximum = Deadline.after_s(max(load.hold_s, longest_s), clock.monotonic_ns)
+    maximum = Deadline.after_s(max(load.hold_s, hold_s_longest(load)), clock.monotonic_ns)
     looks: list[Look] = []
     while not maximum.passed():
         looks.append(_look(session.status(), clock))

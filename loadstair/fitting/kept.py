@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
 from loadstair.errors import UsageError
+from loadstair.samples.versioned import DamagedError, OtherSchemaError, of_schema
 from loadstair.serving.efficiencies import Efficiencies
 
 if TYPE_CHECKING:  # whoever only reads such a file does not wait for what fits
@@ -100,15 +99,10 @@ def read_kept(path: Path) -> KeptFit:
         raise UsageError(f"--efficiencies {path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--efficiencies {path}: it is no JSON; `loadstair fit RUN --out FILE` makes one") from error
-    schema = raw.pop("schema", None) if isinstance(raw, dict) else None
-    if schema != KEPT_SCHEMA:
-        raise UsageError(f"--efficiencies {path}: schema {schema!r}; this version reads {KEPT_SCHEMA}")
     try:
-        kept = TypeAdapter(KeptFit).validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"--efficiencies {path}: {where}: {first['msg']}") from error
+        kept = of_schema(raw, KEPT_SCHEMA, KeptFit)
+    except (OtherSchemaError, DamagedError) as error:
+        raise UsageError(f"--efficiencies {path}: {error}") from error
     unknown = sorted(set(raw["efficiencies"]) - {one.name for one in fields(Efficiencies)})
     if unknown:
         raise UsageError(f"--efficiencies {path}: efficiencies.{unknown[0]}: the model has no such constant")

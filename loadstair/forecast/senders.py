@@ -1,6 +1,5 @@
 """Who sends, and when: a closed loop's users, or an open loop's schedule; as the load's workers do it."""
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Protocol
 from loadstair.forecast.books import Books, Sent, Tag, Wanted
 from loadstair.forecast.simulated_time import SimulatedTime
 from loadstair.plan.arrivals import Arrivals, Due, schedule
+from loadstair.plan.staircase import user_begins_s
 from loadstair.units import ns_from_s
 
 Dispatch = Callable[[Wanted], None]
@@ -71,8 +71,8 @@ class ClosedLoop:
         for ordinal in range(users):
             if ordinal not in self._busy:
                 self._busy.add(ordinal)
-                rng = random.Random(f"{self._seed}/{tag.step}/0/{ordinal}")
-                self._send_at(self._time.now_ns() + ns_from_s(rng.random() * growth_s), ordinal)
+                begins_s = user_begins_s(growth_s, seed=self._seed, step=tag.step, rank=0, ordinal=ordinal)
+                self._send_at(self._time.now_ns() + ns_from_s(begins_s), ordinal)
 
     def set_tag(self, tag: Tag) -> None:
         self._tag = tag

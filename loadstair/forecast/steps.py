@@ -10,7 +10,7 @@ from loadstair.forecast.fleet import Fleet
 from loadstair.forecast.load import SimulatedLoad
 from loadstair.plan.arrivals import Arrivals
 from loadstair.plan.model import LoadMode, LoadShape, Plan, TopologyPlan
-from loadstair.plan.staircase import Visit, growth_s
+from loadstair.plan.staircase import Visit, growth_s, warmup_s_longest
 from loadstair.samples.record import Phase
 from loadstair.samples.runrecord import PredictedStep
 
@@ -22,8 +22,6 @@ REQUESTS_PER_HOLD: Final = 1.5
 """Times that each user's request fits into a hold, however many tokens that takes."""
 HOLD_S_BESIDE: Final = 60.0
 """At most, whatever the plan's hold is: the plan saves time that a simulation does not spend. Few users need it."""
-LONGEST: Final = 4.0
-"""A warm-up's maximum in its minimum, where the plan gives none."""
 TICK_S: Final = 0.25
 TOKENS_IN_ALL: Final = 3_000_000
 """Of such a forecast, over all steps of a topology: the loads above are left out."""
@@ -89,7 +87,8 @@ def foretold(
 
 def _one(simulated: SimulatedLoad, plan: Plan, step: int, load: float, hold_s: float) -> Foretold:
     simulated.begin_step(step=step, load=load, users=round(load), growth_s=growth_s(plan.load))
-    simulated.clock.sleep_s(max(plan.load.warmup_s, min(hold_s, _warm_up_s_max(plan))))
+    # As long as a hold, so that every user's first request has ended, but no longer than the plan allows.
+    simulated.clock.sleep_s(max(plan.load.warmup_s, min(hold_s, warmup_s_longest(plan.load))))
     simulated.set_phase(Phase.HOLD)
     before = simulated.status().tokens
     simulated.clock.sleep_s(hold_s)
@@ -109,9 +108,3 @@ def _until_ended(simulated: SimulatedLoad, longest_s: float) -> None:
     deadline = Deadline.after_s(longest_s, simulated.clock.monotonic_ns)
     while simulated.status().in_flight_hold and not deadline.passed():
         simulated.clock.sleep_s(TICK_S)
-
-
-def _warm_up_s_max(plan: Plan) -> float:
-    """What is simulated as a warm-up lasts as long as a hold, so that every user's first request has ended, but no
-    longer than the plan allows."""
-    return LONGEST * plan.load.warmup_s if plan.load.warmup_s_max is None else plan.load.warmup_s_max

@@ -3,11 +3,10 @@
 Users are only ever added; with fewer wanted, those with the highest ordinals park after their current request.
 """
 
-import random
-
 from gevent.event import Event
 
 from loadstair.load.tag import Tag
+from loadstair.plan.staircase import user_begins_s
 
 
 class Gate:
@@ -77,8 +76,11 @@ class Gate:
         while not self._is_open(ordinal):
             self._changed.wait()
             if self._is_open(ordinal):
-                rng = random.Random(f"{self._seed}/{self.tag.step}/{self.rank}/{ordinal}")
-                self._changed.wait(timeout=rng.random() * self._growth_s)
+                self._changed.wait(
+                    timeout=user_begins_s(
+                        self._growth_s, seed=self._seed, step=self.tag.step, rank=self.rank, ordinal=ordinal
+                    )
+                )
         self._passed[ordinal] = self._passed.get(ordinal, 0) + 1
 
     def _is_open(self, ordinal: int) -> bool:

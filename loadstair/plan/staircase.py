@@ -1,5 +1,6 @@
 """The order of a run: which topology is visited when, and how long it will take."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ RECOVERY_HOLDS = 3
 """How long the usual load is watched after a surge, in holds, where the plan does not say."""
 
 GROWTH_S_MAX = 5.0
+LONGEST = 4.0
+"""Warm-up's and hold's maximum, in their minimum, where the plan gives none."""
 
 VISIT_START_S = 4.0
 """Bringing up simulated engines, nginx and Locust on two cores; only the forecast of the duration uses it."""
@@ -74,6 +77,22 @@ def planned_steps(load: Load) -> tuple[PlannedStep, ...]:
 def growth_s(load: Load) -> float:
     """The time over which a step's new users begin: the warm-up's first half, at most 5 s."""
     return min(load.warmup_s / 2, GROWTH_S_MAX)
+
+
+def user_begins_s(growth_s: float, *, seed: int, step: int, rank: int, ordinal: int) -> float:
+    """When a user that is new in a step begins, within its growth time: so that prefills do not come together.
+    `ordinal`: of the worker with that `rank`."""
+    return random.Random(f"{seed}/{step}/{rank}/{ordinal}").random() * growth_s
+
+
+def warmup_s_longest(load: Load) -> float:
+    """When a warm-up ends that has not become stationary; may be less than `warmup_s`, which is the least."""
+    return LONGEST * load.warmup_s if load.warmup_s_max is None else load.warmup_s_max
+
+
+def hold_s_longest(load: Load) -> float:
+    """When a hold ends that has not become precise; likewise."""
+    return LONGEST * load.hold_s if load.hold_s_max is None else load.hold_s_max
 
 
 def quick(plan: Plan, expected_e2e_s: ExpectedRequest) -> Plan:

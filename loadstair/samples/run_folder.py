@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
 
 from loadstair.errors import StorageError, UsageError
 from loadstair.samples.arrivals import Gathering
@@ -25,6 +24,7 @@ from loadstair.samples.frame import Samples, samples_of
 from loadstair.samples.runrecord import RUN_SCHEMA, RunRecord
 from loadstair.samples.sample_file import chunks_in, read_requests, read_table
 from loadstair.samples.table import ARRIVALS_PATH, SAMPLE_SCHEMA, TELEMETRY_SCHEMA
+from loadstair.samples.versioned import DamagedError, OtherSchemaError, of_schema
 
 BOOK_FIELDS: Final = ("request_id", "step", "worker")
 
@@ -116,23 +116,18 @@ class RunFolder:
 
     def read_run(self) -> RunRecord:
         """Raises UsageError where the file is not a run of a schema that this version reads."""
-        raw = self.read_json(self.run_path)
-        schema = raw.pop("schema", None) if isinstance(raw, dict) else None
-        if schema != RUN_SCHEMA:
-            raise UsageError(f"{self.run_path}: schema {schema!r}; this version reads {RUN_SCHEMA}")
         try:
-            return TypeAdapter(RunRecord).validate_python(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{self.run_path}: damaged: {where}: {first['msg']}") from error
+            return of_schema(self.read_json(self.run_path), RUN_SCHEMA, RunRecord)
+        except OtherSchemaError as error:
+            raise UsageError(f"{self.run_path}: {error}") from error
+        except DamagedError as error:
+            raise UsageError(f"{self.run_path}: damaged: {error}") from error
 
     def read_samples(self, visit: int | None = None) -> tuple[Samples, list[str]]:
         """All rows in the order of the run, or one visit's, and a line for each file that cannot be read: a damaged
         file costs its own step only."""
-        pattern = "*.parquet" if visit is None else f"visit{visit:03d}-*.parquet"
         chunks, tables, damaged = {}, [], []
-        for path in sorted(self.samples_path.glob(pattern)):
+        for path in self._parts(visit):
             try:
                 chunks[path] = chunks_in(path)
             except UsageError as error:
@@ -158,8 +153,9 @@ class RunFolder:
         """The number for `write_samples` that comes after all that are there."""
         return 1 + max((int(path.stem.rpartition("part")[2]) for path in self._parts(visit)), default=-1)
 
-    def _parts(self, visit: int) -> list[Path]:
-        return sorted(self.samples_path.glob(f"visit{visit:03d}-*.parquet"))
+    def _parts(self, visit: int | None) -> list[Path]:
+        """Of one visit, or all, in the order of the run."""
+        return sorted(self.samples_path.glob("*.parquet" if visit is None else f"visit{visit:03d}-*.parquet"))
 
     def read_telemetry(self) -> pa.Table:
         """Empty where none was written."""
