@@ -84,6 +84,10 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def workers_of(mark: str) -> list[psutil.Process]:
+    return [process for process in marked(mark) if "--worker" in process.cmdline()]
+
+
 def write_plan(path: Path, topologies: Sequence[dict[str, Any]], **changes: Any) -> Path:
     """A short plan for Qwen2.5-32B; `changes` replace top-level keys, `load` is merged."""
     plan: dict[str, Any] = {

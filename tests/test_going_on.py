@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from loadstair.topology.ports import free_ports
+from tests.books import check_books
 from tests.cli import (
     Ended,
     end_of,
@@ -26,6 +26,7 @@ from tests.cli import (
     started,
     steps_on_disk,
     wait_for,
+    workers_of,
     write_plan,
 )
 
@@ -37,24 +38,8 @@ def read(folder: Path, name: str) -> Any:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
-def workers_of(mark: str) -> list[psutil.Process]:
-    return [process for process in marked(mark) if "--worker" in process.cmdline()]
-
-
 def engines_of(mark: str) -> list[psutil.Process]:
     return [process for process in marked(mark) if "loadstair.simserver" in process.cmdline()]
-
-
-def check_books(folder: Path) -> None:
-    rows = pq.read_table(folder / "samples").to_pandas()
-    assert rows.request_id.is_unique
-    for visit in read(folder, "run.json")["visits"]:
-        for step in visit["steps"]:
-            books = step["counters"]
-            own = rows[(rows.visit == visit["visit"]) & (rows.step == step["step"])]
-            assert books["started"] == books["ok"] + books["failed"] + books["killed"] + books["lost"]
-            assert len(own) == books["started"] - books["lost"] > 0
-            assert own["index"].is_unique
 
 
 def served(out: Path) -> int:
@@ -96,7 +81,7 @@ def test_the_step_is_taken_again_by_all_and_so_are_those_after_it(mode: str, tmp
     assert ended.left_running == []
     assert "lost: all workers begin anew (replacement 1 of at most 3)" in ended.out
     folder = run_folder(tmp_path / "out")
-    check_books(folder)
+    check_books(folder, open_loop=mode == "open")
     broken, rest = read(folder, "run.json")["visits"]
     assert (broken["visit"], rest["visit"]) == (0, 1)
     assert (broken["repeat"], rest["repeat"]) == (0, 0)

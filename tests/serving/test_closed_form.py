@@ -6,24 +6,11 @@ from statistics import mean
 
 import pytest
 
-from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.formats import Formats
 from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import FITTED, Efficiencies, StepModel, expected_request_s, throughput_closed_form
+from tests.serving.known import gpu, model
 from tests.serving.reference import published, reference_staircase
-
-
-def model(name: str) -> Model:
-    found = find_model(name)
-    assert found is not None
-    return found
-
-
-def gpu(name: str) -> Gpu:
-    found = find_gpu(name)
-    assert found is not None
-    return found
-
 
 QWEN, SXM = model("Qwen/Qwen2.5-32B-Instruct"), gpu("h100-sxm")
 FP8 = Formats(weights="fp8", kv="fp8")

@@ -2,15 +2,8 @@
 
 import pytest
 
-from loadstair.serving.catalogue import Gpu, find_gpu
 from loadstair.serving.links import AllReduce, all_reduce
-
-
-def gpu(name: str) -> Gpu:
-    found = find_gpu(name)
-    assert found is not None
-    return found
-
+from tests.serving.known import gpu
 
 SXM, NVL = gpu("h100-sxm"), gpu("h100-nvl")
 

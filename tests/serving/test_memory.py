@@ -4,23 +4,10 @@ from dataclasses import fields
 
 import pytest
 
-from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.formats import Formats
 from loadstair.serving.memory import kv_bytes_per_sequence, kv_bytes_per_token, memory_budget, sequences, weights_bytes
 from loadstair.units import GIB
-
-
-def model(name: str) -> Model:
-    found = find_model(name)
-    assert found is not None
-    return found
-
-
-def gpu(name: str) -> Gpu:
-    found = find_gpu(name)
-    assert found is not None
-    return found
-
+from tests.serving.known import gpu, model
 
 QWEN = model("Qwen/Qwen2.5-32B-Instruct")
 GEMMA = model("google/gemma-3-12b-it")

@@ -7,23 +7,11 @@ from statistics import mean
 
 import pytest
 
-from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
+from loadstair.serving.catalogue import Gpu
 from loadstair.serving.formats import Formats
 from loadstair.serving.steptime import FITTED, StepModel, StepShape, step_time_s
+from tests.serving.known import gpu, model
 from tests.serving.reference import reference_steps
-
-
-def model(name: str) -> Model:
-    found = find_model(name)
-    assert found is not None
-    return found
-
-
-def gpu(name: str) -> Gpu:
-    found = find_gpu(name)
-    assert found is not None
-    return found
-
 
 QWEN = model("Qwen/Qwen2.5-32B-Instruct")
 GEMMA = model("google/gemma-3-12b-it")

@@ -5,28 +5,15 @@ from statistics import mean, median
 
 import pytest
 
-from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
 from loadstair.serving.formats import Formats
 from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import FITTED, StepModel, throughput_closed_form
 from loadstair.simserver.closedloop import ClosedLoopResult, Lengths, RequestTrace, run_closed_loop
 from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
 from loadstair.units import NS_PER_MS, ns_from_s
+from tests.serving.known import gpu, model
 from tests.serving.reference import published, reference_staircase
 from tests.simserver.lengths import lognormal_lengths
-
-
-def model(name: str) -> Model:
-    found = find_model(name)
-    assert found is not None
-    return found
-
-
-def gpu(name: str) -> Gpu:
-    found = find_gpu(name)
-    assert found is not None
-    return found
-
 
 QWEN, LLAMA = model("Qwen/Qwen2.5-32B-Instruct"), model("meta-llama/Llama-3.3-70B-Instruct")
 FP8 = Formats(weights="fp8", kv="fp8")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model
+from loadstair.serving.catalogue import Gpu
 from loadstair.serving.memory import memory_budget
 from loadstair.serving.steptime import StepModel, expected_request_s
 from loadstair.simserver.closedloop import ClosedLoopResult, run_closed_loop
@@ -11,23 +11,13 @@ from loadstair.simserver.scheduler import Scheduler, SchedulerConfig
 from loadstair.sizing.case import Case
 from loadstair.sizing.speed import Speed, speed
 from loadstair.units import ns_from_s
+from tests.serving.known import gpu as known_gpu
+from tests.serving.known import model as known_model
 from tests.serving.reference import reference_staircase
 from tests.simserver.lengths import lognormal_lengths
 
 MAX_NUM_SEQS = 256
 KV_SHARE_MAX = 0.9
-
-
-def known_model(name: str) -> Model:
-    found = find_model(name)
-    assert found is not None
-    return found
-
-
-def known_gpu(name: str) -> Gpu:
-    found = find_gpu(name)
-    assert found is not None
-    return found
 
 
 QWEN = known_model("Qwen/Qwen2.5-32B-Instruct")
