@@ -58,7 +58,7 @@ def started(*arguments: str | Path, cwd: Path | None = None) -> Iterator[subproc
 
 def end_of(process: subprocess.Popen[str]) -> Ended:
     out, err = process.communicate(timeout=LIMIT_S)
-    left = [" ".join(other.cmdline()) for other in marked(process.mark)]  # type: ignore[attr-defined]
+    left = [" ".join(command_of(other)) for other in marked(process.mark)]  # type: ignore[attr-defined]
     return Ended(process.returncode, out, err, left)
 
 
@@ -84,8 +84,16 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Empty once it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie too
+        return []
+
+
 def workers_of(mark: str) -> list[psutil.Process]:
-    return [process for process in marked(mark) if "--worker" in process.cmdline()]
+    return [process for process in marked(mark) if "--worker" in command_of(process)]
 
 
 def write_plan(path: Path, topologies: Sequence[dict[str, Any]], **changes: Any) -> Path:

@@ -71,7 +71,7 @@ def some_steps(out: Path, count: int) -> Callable[[], bool]:
     return lambda: steps_on_disk(out) >= count
 
 
-def _steps_of(record: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+def steps_by_visit(record: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
     """By visit, without their counters: those grow where workers had kept the end of what was under way."""
     return {
         visit["visit"]: [{name: value for name, value in step.items() if name != "counters"} for step in visit["steps"]]
@@ -88,8 +88,8 @@ def check_resumed(broken: Broken, again: Ended) -> dict[str, Any]:
     assert "Traceback" not in again.err
     assert (record["ending"], summary["ending"]) == ("complete", "complete")
     assert broken.samples.items() <= samples_in(folder).items()
-    before = _steps_of(broken.record)
-    assert {visit: steps for visit, steps in _steps_of(record).items() if visit in before} == before
+    before = steps_by_visit(broken.record)
+    assert {visit: steps for visit, steps in steps_by_visit(record).items() if visit in before} == before
     check_books(folder, record)
     (told,) = [one["message"] for one in summary["findings"] if one["id"] == "run.resumed"]
     assert told in (folder / "report.html").read_text(encoding="utf-8")

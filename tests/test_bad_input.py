@@ -15,6 +15,7 @@ from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
 from tests.cli import (
     Ended,
+    command_of,
     end_of,
     loadstair,
     marked,
@@ -156,7 +157,7 @@ def test_a_load_generator_that_dies_mid_way(tmp_path: Path, role: str) -> None:
     with started("run", plan, "--out", tmp_path / "out") as process:
         assert process.stdout is not None
         process.stdout.readline()
-        (victim,) = [other for other in marked(process.mark) if role in other.cmdline()]  # type: ignore[attr-defined]
+        (victim,) = [other for other in marked(process.mark) if role in command_of(other)]  # type: ignore[attr-defined]
         victim.kill()
         ended = end_of(process)
     one_line(ended, 3, "Locust", "ended", "SIGKILL")

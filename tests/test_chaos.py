@@ -11,16 +11,16 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli import Ended, end_of, loadstair, marked, simulated, started, wait_for, write_plan
+from tests.cli import Ended, command_of, end_of, loadstair, marked, simulated, started, wait_for, write_plan
 
 LIMIT_S = 60.0
 RUN_S = 9.0
 """About what a run takes from its workers' start: a later kill finds nobody."""
 TRIES = 4
 VICTIMS: dict[str, Callable[[psutil.Process], bool]] = {
-    "worker": lambda process: "--worker" in process.cmdline(),
-    "master": lambda process: "--master" in process.cmdline(),
-    "engine": lambda process: "loadstair.simserver" in process.cmdline(),
+    "worker": lambda process: "--worker" in command_of(process),
+    "master": lambda process: "--master" in command_of(process),
+    "engine": lambda process: "loadstair.simserver" in command_of(process),
     "nginx": lambda process: process.name() == "nginx",
 }
 CODES = {0, 3, 4}

@@ -17,6 +17,7 @@ from loadstair.topology.ports import free_ports
 from tests.books import check_books
 from tests.cli import (
     Ended,
+    command_of,
     end_of,
     loadstair,
     marked,
@@ -39,7 +40,7 @@ def read(folder: Path, name: str) -> Any:
 
 
 def engines_of(mark: str) -> list[psutil.Process]:
-    return [process for process in marked(mark) if "loadstair.simserver" in process.cmdline()]
+    return [process for process in marked(mark) if "loadstair.simserver" in command_of(process)]
 
 
 def served(out: Path) -> int:

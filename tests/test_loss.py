@@ -15,6 +15,7 @@ import pytest
 
 from tests.books import check_books
 from tests.cli import (
+    command_of,
     end_of,
     marked,
     run_folder,
@@ -112,7 +113,7 @@ def test_records_that_a_killed_masters_workers_had_made_are_kept(tmp_path: Path)
         wait_for("its folder", lambda: list((tmp_path / "out").glob("*")))
         folder = run_folder(tmp_path / "out")
         wait_for("both workers' records", lambda: len(spools(folder)) == 2)
-        (master,) = [one for one in marked(process.mark) if "--master" in one.cmdline()]  # type: ignore[attr-defined]
+        (master,) = [one for one in marked(process.mark) if "--master" in command_of(one)]  # type: ignore[attr-defined]
         master.kill()
         ended = end_of(process)
     assert ended.code == 3, ended.err

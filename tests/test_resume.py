@@ -15,6 +15,7 @@ from loadstair.plan.parse import plan_yaml, read_plan
 from loadstair.samples.run_folder import RunFolder
 from loadstair.samples.runrecord import Ending
 from tests.cli import Ended, loadstair, marked, run_folder, simulated, started, steps_on_disk, wait_for, write_plan
+from tests.resuming import steps_by_visit
 from tests.samples.test_run_folder import RUN
 
 LIMIT_S = 120.0
@@ -85,7 +86,7 @@ def test_what_was_measured_before_stays_as_it_is(killed: Killed, resumed: Ended)
     now = {path.name: path.read_bytes() for path in (killed.folder / "samples").iterdir()}
     assert killed.samples.items() < now.items()
     assert not any(name.endswith(".partial") for name in now)
-    assert read(killed.folder, "run.json")["visits"][0]["steps"] == killed.record["visits"][0]["steps"]
+    assert steps_by_visit(read(killed.folder, "run.json"))[0] == steps_by_visit(killed.record)[0]
     telemetry = pq.read_table(killed.folder / "telemetry.parquet")
     assert telemetry.num_rows > killed.telemetry.num_rows
     assert telemetry.slice(0, killed.telemetry.num_rows).equals(killed.telemetry)

@@ -425,6 +425,19 @@ def test_a_worker_that_is_lost_after_the_tail_is_lost_in_that_step(scripted_serv
 
 
 @pytest.mark.slow
+def test_the_users_of_a_worker_that_dies_before_they_are_spawned_are_spawned_by_the_others(
+    scripted_server: str, tmp_path: Path
+) -> None:
+    with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
+        session.begin_step(step=0, load=2.0, users=2, growth_s=0.0)
+        os.kill(session.pids["locust-worker-1"], signal.SIGKILL)
+        session.begin_step(step=1, load=6.0, users=6, growth_s=0.0)  # the master does not know it yet
+        wait_until(lambda: session.status().users == 6)
+        assert len(session.status().workers_lost) == 1
+        session.stop()
+
+
+@pytest.mark.slow
 def test_a_worker_that_comes_back_is_told_to_quit(scripted_server: str, tmp_path: Path) -> None:
     """It was away for so short a time that it does not end by itself."""
     with LoadSession(visit_load(scripted_server), workers=2, log_dir=tmp_path) as session:
