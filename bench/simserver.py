@@ -1,6 +1,6 @@
 """What one simulated engine can do on one core, and how true its ledger and its step clock are.
 
-    python bench/simserver.py [--streams 128] [--speed 3] [--seconds 5]
+    python bench/simserver.py [--streams 128] [--speed 3] [--seconds 40]
 
 The engine runs on the first CPU this process may use, the client (plain non-blocking sockets) on the last. Printed:
 tokens a second, the engine's CPU time for each token, the lateness of its steps, how much later than the ledger's stamp
@@ -188,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=128)
     parser.add_argument("--speed", type=float, default=3.0, help="of the engine, against the modelled GPUs")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--input-tokens", type=int, default=128)
     parser.add_argument("--output-tokens", type=int, default=256)
     given = parser.parse_args()

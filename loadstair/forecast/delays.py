@@ -21,7 +21,7 @@ class Delays:
 SERVED: Final = Delays(
     to_engine_ns=NS_PER_MS * 6 // 10,
     to_client_ns=NS_PER_MS * 3 // 10,
-    turnaround_ns=NS_PER_MS * 6 // 10,
+    turnaround_ns=NS_PER_MS * 13 // 10,
     balancer_ns=NS_PER_MS // 10,
 )
 """Of the served engine, nginx and Locust's workers on loopback; `bench/forecast.py` holds them against a real run."""

@@ -51,18 +51,24 @@ class Batch:
         prefill: list[tuple[int, int]] = []
         decode_rows = decode_context_tokens = sampled_rows = 0
         for sequence, tokens in self.scheduled:
-            after = sequence.computed + tokens
+            computed, known = sequence.computed, sequence.known
+            if computed + 1 == known and tokens == 1 and sequence.generated:  # nearly all
+                decode_rows += 1
+                sampled_rows += 1
+                decode_context_tokens += known
+                continue
+            after = computed + tokens
             drafts = 0
-            if after >= sequence.known:
+            if after >= known:
                 # Every draft is verified by a row of logits of its own.
-                drafts = after - sequence.known
+                drafts = after - known
                 sampled_rows += 1 + drafts
             if tokens - drafts == 1 and (sequence.generated or sequence.request.transferred):
                 # The rows of one sequence share one reading of its keys and values.
                 decode_rows += tokens
                 decode_context_tokens += after
             else:
-                prefill.append((tokens, sequence.computed))
+                prefill.append((tokens, computed))
         return StepShape(
             prefill=tuple(prefill),
             decode_rows=decode_rows,

@@ -223,7 +223,7 @@ class Scheduler:
                 self._release(sequence)
                 tokens.append(Token(sequence, sequence.request.finish, new))
             else:
-                tokens.append(Token(sequence, None, new))
+                tokens.append(sequence.usual_token() if new == 1 else Token(sequence, None, new))
         self.counters.generation_tokens += sum([token.tokens for token in tokens])
         return tokens
 
@@ -241,22 +241,28 @@ class Scheduler:
     def _continue_running(self, batch: Batch) -> None:
         running, pool, drafts = self._running, self._pool, self.config.draft_tokens
         block_size = self.config.block_size
+        take, budget = batch.scheduled.append, batch.budget
         index = 0
-        while index < len(running) and batch.budget > 0:
+        while index < len(running) and budget > 0:
             sequence = running[index]
-            tokens = sequence.known - sequence.computed
+            computed = sequence.computed
+            tokens = sequence.known - computed
             if drafts and tokens == 1 and sequence.generated:
                 tokens += drafts
-            if tokens > batch.budget:
-                tokens = batch.budget
-            after = sequence.computed + tokens
+            if tokens > budget:
+                tokens = budget
+            after = computed + tokens
             if after > sequence.blocks * block_size and not pool.grow(sequence, after):
                 # Tried again with what that frees; if it was this one that gave way, the next has its place.
+                batch.budget = budget
                 if self._preempt(batch) < index:
                     index -= 1
+                budget = batch.budget
                 continue
-            batch.take(sequence, tokens)
+            take((sequence, tokens))
+            budget -= tokens
             index += 1
+        batch.budget = budget
 
     def _admit_waiting(self, batch: Batch, start_ns: int) -> None:
         waiting, loras = self._waiting, self.config.loras
@@ -325,6 +331,7 @@ class Scheduler:
 
     def _release(self, sequence: Sequence) -> None:
         sequence.gone = True
+        sequence.forget_token()
         self._pool.release(sequence)
         del self._by_id[sequence.request.id]
 

@@ -54,10 +54,22 @@ class Sequence:
     """Finished or aborted."""
     scheduled_ns: int | None = None
     """Start of the first step it took part in; None while it waits."""
+    _usual_token: "Token | None" = None
+
+    def usual_token(self) -> "Token":
+        """One token, not the last: made once, because nearly all are like that."""
+        token = self._usual_token
+        if token is None:
+            token = self._usual_token = Token(self, None)
+        return token
+
+    def forget_token(self) -> None:
+        """It names the sequence that keeps it: without this only the garbage collector would free the two."""
+        self._usual_token = None
 
 
 class Token(NamedTuple):
-    """What a step gave to one sequence, there at the end of the step. A tuple, because every token makes one."""
+    """What a step gave to one sequence, there at the end of the step."""
 
     sequence: Sequence
     finish: FinishReason | None
