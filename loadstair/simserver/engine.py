@@ -129,6 +129,10 @@ class Engine:
         for live in list(self._live.values()):
             self.abort(live)
 
+    @property
+    def idle(self) -> bool:
+        return not self._live
+
     def _begin_step(self, start_ns: int) -> None:
         begins_ns = self._pace.begins_ns(start_ns)
         self._stalled = begins_ns > start_ns

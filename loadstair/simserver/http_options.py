@@ -16,6 +16,8 @@ class HttpOptions:
     """In a chunk, but for the first, which has one, and the last."""
     keep_alive_s: float = 0.0
     """How long a stream may be silent before a comment is sent; 0: for ever."""
+    shutdown_timeout_s: float = 0.0
+    """How long what is in flight may take to end after a signal; 0: it is cut."""
     faults: tuple[Fault, ...] = ()
 
 
@@ -27,6 +29,9 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sse-keep-alive-interval", type=float, default=0.0, help="seconds of silence before a comment; 0: none"
     )
+    parser.add_argument(
+        "--shutdown-timeout", type=float, default=0.0, help="seconds that requests may take to end after SIGTERM"
+    )
     parser.add_argument("--fault", action="append", default=[], metavar="FAULT[,FAULT]", help=FAULT_SYNTAX)
 
 
@@ -34,10 +39,12 @@ def http_options(given: argparse.Namespace) -> HttpOptions:
     """Raises UsageError."""
     if given.stream_interval < 1:
         raise UsageError(f"simserver: --stream-interval {given.stream_interval}: must be at least 1 token")
-    if not 0 <= given.sse_keep_alive_interval < float("inf"):
-        raise UsageError(
-            f"simserver: --sse-keep-alive-interval {given.sse_keep_alive_interval:g}: must be 0 (none) or above"
-        )
+    for option, value in (
+        ("--sse-keep-alive-interval", given.sse_keep_alive_interval),
+        ("--shutdown-timeout", given.shutdown_timeout),
+    ):
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"simserver: {option} {value:g}: must be 0 (none) or above")
     try:
         faults = tuple(fault for text in given.fault for fault in parse_faults(text))
     except ValueError as error:
@@ -46,5 +53,6 @@ def http_options(given: argparse.Namespace) -> HttpOptions:
         dialect=given.dialect,
         stream_interval_tokens=given.stream_interval,
         keep_alive_s=given.sse_keep_alive_interval,
+        shutdown_timeout_s=given.shutdown_timeout,
         faults=faults,
     )

@@ -21,12 +21,14 @@ from loadstair.simserver.selector import MicrosecondEpollSelector, reduce_timer_
 from loadstair.simserver.server import Server, listening
 
 LEDGER_FLUSH_S = 0.5
+DRAIN_LOOK_S = 0.02
 DIED_STATUS = 17
 """Exit status of the `die-at` fault."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serves until SIGTERM or SIGINT, then 0; the status of a LoadstairError otherwise."""
+    """Serves until SIGTERM or SIGINT, and after it for as long as `--shutdown-timeout` lets requests end; then 0. The
+    status of a LoadstairError otherwise."""
     try:
         options = parse_options(argv)
         with ExitStack() as stack:
@@ -57,8 +59,9 @@ async def _serve(options: Options, ledger: LedgerWriter | None) -> int:
     metrics = EngineMetrics(buckets=buckets_of(options.http.dialect), max_model_len=options.max_model_len)
     pace = Pace(options.http.faults, start_ns=clock.monotonic_ns())
     engine = Engine(Scheduler(options.scheduler), metrics, ledger, loop, pace=pace)
-    stopped = _stop_status(loop)
-    async with listening(Server(options, engine), options.host, options.port) as origin:
+    stopped, cut = _stop_status(loop)
+    server = Server(options, engine)
+    async with listening(server, options.host, options.port) as origin:
         sys.stdout.write(f"listening on {origin}\n")
         sys.stdout.flush()
         for fault in options.http.faults:
@@ -66,6 +69,9 @@ async def _serve(options: Options, ledger: LedgerWriter | None) -> int:
                 loop.call_later(fault.after_s, _die, engine, ledger)
         try:
             await _flush_until(stopped, ledger)
+            if stopped.result() == 0 and options.http.shutdown_timeout_s:
+                server.refuse_new_requests()
+                await _drained(engine, cut, options.http.shutdown_timeout_s)
         finally:
             engine.abort_all()
     return stopped.result()
@@ -79,13 +85,17 @@ def _die(engine: Engine, ledger: LedgerWriter | None) -> None:
     os._exit(DIED_STATUS)
 
 
-def _stop_status(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
-    """Set to 0 by a signal, to 1 by a fault of our own, after which the engine's plan can't be trusted."""
+def _stop_status(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Future[int], asyncio.Future[int]]:
+    """Set to 0 by a signal, to 1 by a fault of our own, after which the engine's plan can't be trusted. The second is set
+    by the next such event: nothing is waited for any more."""
     stopped: asyncio.Future[int] = loop.create_future()
+    cut: asyncio.Future[int] = loop.create_future()
 
     def stop(status: int) -> None:
-        if not stopped.done():
-            stopped.set_result(status)
+        for future in (stopped, cut):
+            if not future.done():
+                future.set_result(status)
+                return
 
     def fail(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         loop.default_exception_handler(context)
@@ -96,7 +106,14 @@ def _stop_status(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, 0)
     loop.set_exception_handler(fail)
-    return stopped
+    return stopped, cut
+
+
+async def _drained(engine: Engine, cut: asyncio.Future[int], timeout_s: float) -> None:
+    """Returns when every request has ended, when the time is over, or when there is a second signal."""
+    deadline = clock.Deadline.after_s(timeout_s)
+    while not (engine.idle or cut.done() or deadline.passed()):
+        await asyncio.wait([cut], timeout=DRAIN_LOOK_S)
 
 
 async def _flush_until(stopped: asyncio.Future[int], ledger: LedgerWriter | None) -> None:

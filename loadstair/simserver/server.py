@@ -40,7 +40,7 @@ from loadstair.units import NS_PER_S, s_from_ns
 BODY_BYTES_MAX = 64 * 1024 * 1024
 BACKLOG = 1024
 CUT_S = 0.2
-"""How long answers may take to end when the server stops; what is in flight is cut, not drained."""
+"""How long an answer that has its last token, or was aborted, may take to leave when the server stops."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 TOO_BUSY = (
     "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
@@ -59,6 +59,7 @@ class Server:
         self._requests = 0
         self._vocabulary = Vocabulary(options.model.vocab)
         self._start_ns = clock.monotonic_ns()
+        self._drains = False
         # Any model name will do for the others.
         self._model_asked = options.served_model_name if options.http.dialect == "vllm" else None
 
@@ -81,6 +82,10 @@ class Server:
         ):
             routes.add_get(path, handler, allow_head=False)
         return app
+
+    def refuse_new_requests(self) -> None:
+        """What is under way goes on, and the small endpoints answer as before."""
+        self._drains = True
 
     @web.middleware
     async def _error_bodies(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -292,6 +297,8 @@ class Server:
 
     def _check_admission(self, requests: int = 1) -> None:
         """Before an answer has begun, so that its status can still say so. Raises ApiError."""
+        if self._drains:
+            raise ApiError(500, "cannot schedule new futures after shutdown", kind="InternalServerError")
         try:
             self._engine.scheduler.check_admission(requests)
         except Overloaded as error:
