@@ -74,7 +74,7 @@ async def _serve(options: Options, ledger: LedgerWriter | None) -> int:
                 await _drained(engine, cut, options.http.shutdown_timeout_s)
         finally:
             engine.abort_all()
-    return stopped.result()
+    return max(future.result() for future in (stopped, cut) if future.done())
 
 
 def _die(engine: Engine, ledger: LedgerWriter | None) -> None:
@@ -86,8 +86,8 @@ def _die(engine: Engine, ledger: LedgerWriter | None) -> None:
 
 
 def _stop_status(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Future[int], asyncio.Future[int]]:
-    """Set to 0 by a signal, to 1 by a fault of our own, after which the engine's plan can't be trusted. The second is set
-    by the next such event: nothing is waited for any more."""
+    """Set to 0 by a signal, to 1 by a fault of our own, after which the engine's plan can't be trusted. The second is
+    set by the next such event: nothing is waited for any more."""
     stopped: asyncio.Future[int] = loop.create_future()
     cut: asyncio.Future[int] = loop.create_future()
 
