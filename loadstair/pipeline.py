@@ -23,8 +23,9 @@ from loadstair.fitting.kept import KeptFit
 from loadstair.forecasting import Forecast, forecast_of, foresee, predicted_steps
 from loadstair.journal import Journal, new_record, usable_cores
 from loadstair.measurement import measure, recover_records
-from loadstair.plan.model import Plan
+from loadstair.plan.model import Plan, SimulatedTopology
 from loadstair.plan.parse import plan_yaml, read_measured_plan
+from loadstair.plan.pools import SERVED_BY_NONE, is_pooled
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s
 from loadstair.plan.trace import arrivals_of
@@ -66,6 +67,7 @@ class Finished:
 def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick: bool, progress: Progress) -> Finished:
     """Measure, analyse, report. Only an unwritable folder, or a trace that cannot be read, is raised; what fails
     later is in the answer, with the partial results."""
+    _refuse_what_is_only_forecast(plan)
     arrivals = arrivals_of(plan.load, plan_dir)  # first: a trace that cannot be used leaves nothing behind
     _leave_cores_to_the_load()
     folder = RunFolder.create(out, plan.name, utc_now())
@@ -82,6 +84,12 @@ def run(plan: Plan, *, plan_dir: Path, out: Path, command: Sequence[str], quick:
                 plan=plan, plan_dir=plan_dir, arrivals=arrivals, folder=folder, journal=journal, progress=progress
             )
         )
+
+
+def _refuse_what_is_only_forecast(plan: Plan) -> None:
+    for topology in plan.topologies:
+        if isinstance(topology, SimulatedTopology) and is_pooled(topology.engines):
+            raise UsageError(f"topology {topology.name}: {SERVED_BY_NONE}")
 
 
 def resume(path: Path, plan_path: Path | None, plan: Plan | None, *, progress: Progress) -> Finished:

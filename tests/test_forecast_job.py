@@ -140,6 +140,25 @@ def test_a_matrix_is_refused_in_one_line(tmp_path: Path) -> None:
     assert ended.error_lines == ["error: forecast: a matrix plan cannot be forecast: give load.steps in its place"]
 
 
+def test_pools_for_prefill_and_decode_are_foretold_and_not_served(tmp_path: Path) -> None:
+    topology = simulated("p1d1", 2, 2) | {
+        "engines": [
+            {"tp": 2, "flags": {"kv_role": "kv_producer", "kv_transfer_gb_per_s": 50}},
+            {"tp": 2, "flags": {"kv_role": "kv_consumer"}},
+        ]
+    }
+    del topology["balancer"]
+    plan = write_plan(tmp_path / "plan.yaml", [simulated("both", 2, 2), topology])
+    ended, folder = forecast(tmp_path, plan)
+    assert ended.code == 0, ended.err
+    assert [step["verdict"] for step in steps_of(folder, "p1d1")] == ["valid", "valid"]
+    served = loadstair("run", plan, "--out", tmp_path / "served")
+    assert served.code == 2
+    (line,) = served.error_lines
+    assert line.startswith("error: topology p1d1: prefill and decode on engines of their own can be forecast")
+    assert not (tmp_path / "served").exists()
+
+
 @pytest.mark.slow
 def test_the_forecast_and_the_served_engines_agree(tmp_path: Path) -> None:
     """Bounds that a shared machine allows; `bench/forecast.py` measures how far they really agree."""

@@ -194,7 +194,7 @@ class Books:
             "status": flight.refused.status if flight.refused is not None else 200 if stamps else None,
             "error": sent.error,
             "finish_reason": flight.finish if answered else None,
-            "upstream": None if flight.engine is None else f"engine{flight.engine}",
+            "upstream": flight.upstream,
             "read_lag_ns": None,
             "bunched": 0,
             "bunched_late": 0,

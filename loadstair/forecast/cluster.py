@@ -8,7 +8,8 @@ from functools import partial
 from loadstair.forecast.balancer import Picker
 from loadstair.forecast.delays import Delays
 from loadstair.forecast.simulated_time import SimulatedTime
-from loadstair.simserver.scheduler import FinishReason, Overloaded, Request, Scheduler, SchedulerConfig, Step
+from loadstair.simserver.scheduler import FinishReason, Overloaded, Request, SchedulerConfig
+from loadstair.simserver.timed import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,10 @@ class Flight:
     stop_after: int | None = None
     prefix_tokens: int = 0
     """Of the prompt: those that it shares with every other request that has a prefix."""
-    engine: int | None = None
-    """Its place; None until the balancer has chosen."""
+    place: int | None = None
+    """That the balancer has chosen for it; None before."""
+    upstream: str | None = None
+    """The engine there; None before, and where there is more than one."""
     token_ns: "array[int]" = field(default_factory=lambda: array("q"))
     """One stamp for each token so far."""
     refused: Refused | None = None
@@ -47,17 +50,17 @@ class Cluster:
 
     def __init__(
         self,
-        schedulers: Sequence[Scheduler],
+        services: Sequence[Service],
         picker: Picker | None,
         time: SimulatedTime,
         delays: Delays,
         *,
         context_tokens_max: int | None = None,
     ) -> None:
-        """`picker`: the balancer's; None sends everything to the first engine."""
-        self.schedulers = tuple(schedulers)
-        self.finished = [0] * len(schedulers)
-        """Requests answered to their end, by engine."""
+        """`services`: single engines, or pools, each at a place of its own. `picker`: the balancer's; None sends
+        everything to the first place."""
+        self.schedulers = tuple(scheduler for service in services for scheduler in service.schedulers)
+        self.answering = tuple(scheduler for service in services for scheduler in service.answering)
         self.tokens = 0
         self.first_tokens = 0
         self.ttft_ns_sum = 0
@@ -67,8 +70,10 @@ class Cluster:
         self._to_engine_ns = delays.to_engine_ns + balancer_ns
         self._to_client_ns = delays.to_client_ns + balancer_ns
         self._context_tokens_max = context_tokens_max
-        self._steps: list[Step | None] = [None] * len(schedulers)
-        self._open = [0] * len(schedulers)
+        self._services = tuple(services)
+        self._expected_ns: list[int | None] = [None] * len(services)
+        """When something next happens at each place, as the events have it."""
+        self._open = [0] * len(services)
         self._flights: dict[str, Flight] = {}
         self._sent = 0
 
@@ -81,14 +86,16 @@ class Cluster:
     def cut(self, flight: Flight) -> None:
         """The client hangs up: the engine stops at once, and nobody is told of an end."""
         flight.cut = True
-        if self._flights.pop(flight.id, None) is not None and flight.engine is not None:
-            self.schedulers[flight.engine].abort(flight.id)
-            self._open[flight.engine] -= 1
+        if self._flights.pop(flight.id, None) is not None and flight.place is not None:
+            self._services[flight.place].abort(flight.id)
+            self._open[flight.place] -= 1
 
     def _arrive(self, flight: Flight) -> None:
         if flight.cut:
             return
-        place = flight.engine = 0 if self._picker is None else self._picker.pick(self._open)
+        place = flight.place = 0 if self._picker is None else self._picker.pick(self._open)
+        if len(self._services[place].schedulers) == 1:
+            flight.upstream = f"engine{place}"
         now_ns = self._time.now_ns()
         refused = self._submit(flight, place, now_ns)
         if refused is not None:
@@ -97,24 +104,24 @@ class Cluster:
             return
         self._flights[flight.id] = flight
         self._open[place] += 1
-        if self._steps[place] is None:
-            self._begin_step(place, now_ns)
+        self._expect(place)
 
     def _submit(self, flight: Flight, place: int, now_ns: int) -> Refused | None:
         whole, longest = flight.prompt_tokens + flight.max_tokens, self._context_tokens_max
         if longest is not None and whole > longest:
             return Refused(reason=f"{whole} tokens of prompt and answer, the engine's context is {longest}")
-        scheduler = self.schedulers[place]
+        service = self._services[place]
         try:
-            scheduler.add(
+            service.add(
                 Request(
                     id=flight.id,
                     prompt_tokens=flight.prompt_tokens,
                     max_tokens=flight.max_tokens,
                     stop_after=flight.stop_after,
                     arrival_ns=now_ns,
-                    prompt_blocks=_shared_blocks(scheduler.config, flight.prefix_tokens),
-                )
+                    prompt_blocks=_shared_blocks(service.schedulers[0].config, flight.prefix_tokens),
+                ),
+                now_ns,
             )
         except Overloaded as error:
             return Refused(reason=str(error), status=503)
@@ -122,18 +129,20 @@ class Cluster:
             return Refused(reason=str(error))
         return None
 
-    def _begin_step(self, place: int, start_ns: int) -> None:
-        step = self._steps[place] = self.schedulers[place].next_step(start_ns)
-        if step is not None:
-            self._time.at(step.end_ns, partial(self._end_step, place))
+    def _expect(self, place: int) -> None:
+        next_ns = self._services[place].next_ns
+        if next_ns is not None and next_ns != self._expected_ns[place]:
+            self._expected_ns[place] = next_ns
+            self._time.at(next_ns, partial(self._advance, place, next_ns))
 
-    def _end_step(self, place: int) -> None:
+    def _advance(self, place: int, now_ns: int) -> None:
         """The busiest place of a forecast: once for every token of every request."""
-        step = self._steps[place]
-        assert step is not None
-        flights, stamp_ns = self._flights, step.end_ns + self._to_client_ns
+        if self._expected_ns[place] != now_ns:
+            return  # something came before it
+        self._expected_ns[place] = None
+        flights, stamp_ns = self._flights, now_ns + self._to_client_ns
         given = 0
-        for token in self.schedulers[place].finish_step(step):
+        for token in self._services[place].advance(now_ns):
             flight = flights[token.sequence.request.id]
             stamps = flight.token_ns
             if not stamps:
@@ -148,12 +157,11 @@ class Cluster:
             if token.finish is not None:
                 self._finish(flight, place, token.finish, stamp_ns)
         self.tokens += given
-        self._begin_step(place, step.end_ns)
+        self._expect(place)
 
     def _finish(self, flight: Flight, place: int, finish: FinishReason, stamp_ns: int) -> None:
         del self._flights[flight.id]
         flight.finish = finish
-        self.finished[place] += 1
         self._open[place] -= 1
         self._time.at(stamp_ns, partial(_end, flight))
 

@@ -1,6 +1,6 @@
 """A plan's topology as engines that can be foretold, or what is missing for that."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from loadstair.errors import UsageError
@@ -19,13 +19,17 @@ from loadstair.plan.model import (
     TopologyPlan,
     Workload,
 )
+from loadstair.plan.pools import Pools, is_pooled, pool_problems, pools_of
 from loadstair.plan.rules import EXPECTED_IN_FLIGHT_MAX, LITTLE_ROUNDS
 from loadstair.serving.catalogue import find_gpu, find_model, gpu_names
 from loadstair.serving.efficiencies import Efficiencies
+from loadstair.serving.memory import kv_bytes_per_token
 from loadstair.serving.steptime import expected_request_s
+from loadstair.simserver.disaggregation import KvLink, PrefillDecode
 from loadstair.simserver.options import Options, parse_options
 from loadstair.simserver.scheduler import Scheduler
 from loadstair.simserver.stopping import draw_stop_after
+from loadstair.simserver.timed import Service, TimedEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +40,34 @@ class Fleet:
     kind: str
     engines: tuple[Options, ...]
     policy: Policy | None
-    """None: one engine, asked directly."""
+    """None: one engine, or pools, asked directly."""
+    pools: Pools | None = None
+    """None: every engine computes prompts and tokens."""
     notes: tuple[str, ...]
     """What the plan says and the model does not know, a line each."""
 
     def cluster(self, time: SimulatedTime, delays: Delays, *, seed: int) -> Cluster:
         chosen = None if self.policy is None else picker(self.policy, len(self.engines), seed=seed)
         return Cluster(
-            [Scheduler(engine.scheduler) for engine in self.engines],
+            self._services(),
             chosen,
             time,
             delays,
             context_tokens_max=min(engine.max_model_len for engine in self.engines),
         )
+
+    def _services(self) -> list[Service]:
+        schedulers = [Scheduler(engine.scheduler) for engine in self.engines]
+        if self.pools is None:
+            return [TimedEngine(scheduler) for scheduler in schedulers]
+        first = self.engines[self.pools.prefill[0]]
+        link = KvLink(
+            kv_bytes_per_token=kv_bytes_per_token(first.model, first.scheduler.step_model.formats),
+            bytes_per_s=self.pools.transfer_gb_per_s * 1e9,
+        )
+        prefill = tuple(schedulers[place] for place in self.pools.prefill)
+        decode = tuple(schedulers[place] for place in self.pools.decode)
+        return [PrefillDecode(prefill, decode, link)]
 
     def request_s(self, plan: Plan, load: float) -> float:
         """About how long one request takes, in closed form. Of an open loop as many are under way as come in that time
@@ -61,19 +80,23 @@ class Fleet:
         return self._request_s(plan.workload, users)
 
     def _request_s(self, workload: Workload, users: float) -> float:
-        first = self.engines[0]
-        return expected_request_s(
+        """Of pools as if the decode engines did all of it."""
+        answering = self.engines if self.pools is None else [self.engines[place] for place in self.pools.decode]
+        first = answering[0]
+        alone_s = expected_request_s(
             first.model,
             first.gpu,
             first.tp,
             first.link,
-            engines=len(self.engines),
+            engines=len(answering),
             concurrent=users,
             input_tokens=workload.input_tokens.mean,
             output_tokens=workload.output_tokens.mean,
             max_num_seqs=first.scheduler.max_num_seqs,
+            formats=first.scheduler.step_model.formats,
             efficiencies=first.scheduler.step_model.efficiencies,
         )
+        return alone_s / first.scheduler.speed / first.scheduler.gpu_share
 
     def with_efficiencies(self, efficiencies: Efficiencies) -> "Fleet":
         """The same engines with other constants of their step times."""
@@ -105,6 +128,7 @@ class Fleet:
                 for engine in self.engines
             ],
             "balancer": None if self.policy is None else {"policy": self.policy},
+            "pools": None if self.pools is None else asdict(self.pools),
         }
 
 
@@ -126,6 +150,9 @@ def fleet_of(plan: Plan, topology: TopologyPlan) -> Fleet | Unknown:
         return Unknown(topology=topology.name, why=f"GPU {topology.gpus.type} is not in the catalogue; known: {known}")
     if not topology.engines:
         return Unknown(topology=topology.name, why="it has no engines: the tp of each is needed, and flags if any")
+    wrong = next(pool_problems(topology.engines, "", has_balancer=_balancer(topology) is not None), None)
+    if wrong is not None:
+        return Unknown(topology=topology.name, why=f"{wrong.path.lstrip('.')}: {wrong.message}")
     try:
         engines = tuple(_options(plan, topology, engine) for engine in topology.engines)
     except UsageError as error:
@@ -135,6 +162,7 @@ def fleet_of(plan: Plan, topology: TopologyPlan) -> Fleet | Unknown:
         kind=topology.kind,
         engines=engines,
         policy=_policy(topology),
+        pools=pools_of(topology.engines),
         notes=tuple(_notes(topology)),
     )
 
@@ -153,7 +181,7 @@ def _policy(topology: TopologyPlan) -> Policy | None:
     balancer = _balancer(topology)
     if balancer is not None:
         return balancer.policy
-    return "round_robin" if len(topology.engines) > 1 else None
+    return "round_robin" if len(topology.engines) > 1 and not is_pooled(topology.engines) else None
 
 
 def _balancer(topology: TopologyPlan) -> Balancer | None:
@@ -168,6 +196,6 @@ def _notes(topology: TopologyPlan) -> list[str]:
         if unknown
         else []
     )
-    if len(topology.engines) > 1 and _balancer(topology) is None:
+    if len(topology.engines) > 1 and _balancer(topology) is None and not is_pooled(topology.engines):
         notes.append(f"{name}: its balancer is not known; the forecast takes round robin")
     return notes

@@ -31,9 +31,9 @@ class Gauges:
         return ()
 
     def server_counters(self) -> ServerCounters:
-        counters = [scheduler.counters for scheduler in self._cluster.schedulers]
+        counters = [scheduler.counters for scheduler in self._cluster.answering]
         return ServerCounters(
-            requests_finished=sum(self._cluster.finished),
+            requests_finished=sum(one.requests_finished for one in counters),
             output_tokens=sum(one.generation_tokens for one in counters),
             input_tokens=sum(one.prompt_tokens for one in counters),
         )
@@ -48,7 +48,7 @@ class Gauges:
                 "engine.preemptions": scheduler.counters.preemptions,
                 "engine.tokens.prompt": scheduler.counters.prompt_tokens,
                 "engine.tokens.generated": scheduler.counters.generation_tokens,
-                "engine.requests.finished": self._cluster.finished[place],
+                "engine.requests.finished": scheduler.counters.requests_finished,
             }
             source = f"{self._topology}/engine{place}"
             self._rows += [(now_ns, source, series, "", float(value)) for series, value in values.items()]

@@ -18,18 +18,23 @@ WHOLE_NUMBERS = (
 SHARES = ("gpu_memory_utilization", "gpu_share")
 """Above 0, at most 1. `gpu_share` is our own."""
 SWITCHES = ("enable_prefix_caching", "enable_prompt_tokens_details")
-CHOICES = {"scheduling_policy": ("fcfs", "priority")}
+KV_ROLE = "kv_role"
+KV_TRANSFER = "kv_transfer_gb_per_s"
+CHOICES = {"scheduling_policy": ("fcfs", "priority"), KV_ROLE: ("kv_producer", "kv_consumer")}
 FORMATS: Mapping[str, Callable[[str], str]] = {"quantization": weight_format, "kv_cache_dtype": kv_format}
-OWN_NUMBERS = ("speed", "acceptance_rate", "draft_cost")
+OWN_NUMBERS = ("speed", "acceptance_rate", "draft_cost", KV_TRANSFER)
 
 SIMULATED_FLAGS = (*WHOLE_NUMBERS, *SHARES, *SWITCHES, *CHOICES, *FORMATS, *OWN_NUMBERS, "lora_modules")
 """Engine flags that the simulated engine knows."""
+POOL_FLAGS = (KV_ROLE, KV_TRANSFER)
+"""Of these alone not the engine but the topology: `loadstair.plan.pools`. `kv_transfer_gb_per_s` is our own."""
 
 NEEDS = {
     "num_speculative_tokens": "acceptance_rate",
     "acceptance_rate": "num_speculative_tokens",
     "draft_cost": "num_speculative_tokens",
     "max_loras": "lora_modules",
+    KV_TRANSFER: KV_ROLE,
 }
 """A flag of no meaning without another."""
 
@@ -41,6 +46,8 @@ def flag_problems(flags: Mapping[str, FlagValue], path: str) -> Iterator[Problem
         needed = NEEDS.get(flag)
         if wrong is None and needed is not None and needed not in flags:
             wrong = f"needs {needed} beside it"
+        if (flag, value) == (KV_ROLE, "kv_producer") and KV_TRANSFER not in flags:
+            wrong = f"needs {KV_TRANSFER} beside it: what one such engine sends, such as 50 for a 400 Gb/s network"
         if wrong is not None:
             yield Problem(path=f"{path}.flags.{flag}", message=wrong)
 
@@ -90,8 +97,10 @@ def formats_of(flags: Mapping[str, FlagValue], *, stored_as: WeightFormat) -> Fo
 
 
 def option_words(flags: Mapping[str, FlagValue]) -> tuple[str, ...]:
-    """As the simulated engine's command line takes them: `max_num_seqs: 8` becomes `--max-num-seqs 8`."""
-    return tuple(word for flag, value in flags.items() for word in _option(flag.replace("_", "-"), value))
+    """As the simulated engine's command line takes them: `max_num_seqs: 8` becomes `--max-num-seqs 8`. Without those of
+    pools, which no engine by itself has."""
+    known = {flag: value for flag, value in flags.items() if flag not in POOL_FLAGS}
+    return tuple(word for flag, value in known.items() for word in _option(flag.replace("_", "-"), value))
 
 
 def _option(name: str, value: FlagValue) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from loadstair.plan.model import (
     TopologyPlan,
     load_unit,
 )
+from loadstair.plan.pools import is_pooled, pool_problems
 from loadstair.plan.threshold import parse_threshold, unknown_segment
 from loadstair.serving.catalogue import Gpu, Model, find_gpu, find_model, gpu_names, model_names
 from loadstair.serving.memory import memory_budget
@@ -206,7 +207,10 @@ def _topology(plan: Plan, topology: TopologyPlan, path: str) -> Iterator[Problem
     match topology:
         case SimulatedTopology():
             yield from _simulated(plan, topology, path)
-            yield from _needs_balancer(len(topology.engines), topology.balancer is not None, "engines", path)
+            if is_pooled(topology.engines):
+                yield from pool_problems(topology.engines, path, has_balancer=topology.balancer is not None)
+            else:
+                yield from _needs_balancer(len(topology.engines), topology.balancer is not None, "engines", path)
         case ProcessesTopology():
             yield from _needs_balancer(len(topology.processes), topology.balancer is not None, "processes", path)
             for index, process in enumerate(topology.processes):

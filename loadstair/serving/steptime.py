@@ -92,7 +92,7 @@ class StepModel:
         self._gpu = gpu
         self._tp = tp
         self._link: Link = link
-        self._formats = formats
+        self.formats = formats
         self._prefill_step_s = prefill_step_s
         self._cut_prompt_s = model.layers * efficiencies.cut_prompt_layer_s
         self._cpu_step_s, self._cpu_sequence_s = efficiencies.cpu_step_s, efficiencies.cpu_sequence_s
@@ -118,7 +118,7 @@ class StepModel:
             self._gpu,
             self._tp,
             self._link,
-            formats=self._formats,
+            formats=self.formats,
             efficiencies=efficiencies,
             prefill_step_s=self._prefill_step_s,
         )

@@ -53,6 +53,14 @@ class PrefillDecode:
         self._sent = 0
 
     @property
+    def schedulers(self) -> tuple[Scheduler, ...]:
+        return tuple(engine.scheduler for engine in (*self._prefill, *self._decode))
+
+    @property
+    def answering(self) -> tuple[Scheduler, ...]:
+        return tuple(engine.scheduler for engine in self._decode)
+
+    @property
     def next_ns(self) -> int | None:
         times = [engine.next_ns for engine in (*self._prefill, *self._decode)]
         if self._transfers:

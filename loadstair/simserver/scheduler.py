@@ -86,6 +86,8 @@ class Counters:
     prompt_tokens: int = 0
     """Of prompts computed to their end, each counted once; what the prefix cache held counts too."""
     generation_tokens: int = 0
+    requests_finished: int = 0
+    """To their end; not those that were aborted."""
     preemptions: int = 0
     prefix_cache_queries: int = 0
     """Prompt tokens looked up in the prefix cache: each prompt once, when it is first admitted."""
@@ -221,6 +223,7 @@ class Scheduler:
             if generated == sequence.output_tokens:
                 self._running.remove(sequence)
                 self._release(sequence)
+                self.counters.requests_finished += 1
                 tokens.append(Token(sequence, sequence.request.finish, new))
             else:
                 tokens.append(sequence.usual_token() if new == 1 else Token(sequence, None, new))

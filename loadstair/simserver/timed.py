@@ -11,6 +11,16 @@ class Service(Protocol):
     """What takes requests and gives tokens in simulated time: one engine, or pools of them."""
 
     @property
+    def schedulers(self) -> tuple[Scheduler, ...]:
+        """Of all its engines, those first that take in requests."""
+        ...
+
+    @property
+    def answering(self) -> tuple[Scheduler, ...]:
+        """Those of them whose tokens are answers."""
+        ...
+
+    @property
     def next_ns(self) -> int | None:
         """When something happens next; None while nothing is under way."""
         ...
@@ -34,6 +44,14 @@ class TimedEngine:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self._step: Step | None = None
+
+    @property
+    def schedulers(self) -> tuple[Scheduler, ...]:
+        return (self.scheduler,)
+
+    @property
+    def answering(self) -> tuple[Scheduler, ...]:
+        return (self.scheduler,)
 
     @property
     def next_ns(self) -> int | None:

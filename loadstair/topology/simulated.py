@@ -8,6 +8,7 @@ from loadstair.clock import Deadline
 from loadstair.errors import TopologyError
 from loadstair.plan.flags import SIMULATED_FLAGS, option_words
 from loadstair.plan.model import Engine, Plan, SimulatedTopology
+from loadstair.plan.pools import SERVED_BY_NONE, is_pooled
 from loadstair.topology.engines import EngineLaunch, LaunchAt
 from loadstair.topology.local import bring_up_local
 from loadstair.topology.ports import LOOPBACK
@@ -23,6 +24,8 @@ def bring_up_simulated(
     visit: int,
     deadline: Deadline,
 ) -> RunningTopology:
+    if is_pooled(topology.engines):
+        raise TopologyError(f"topology {topology.name}: {SERVED_BY_NONE}")
     launches = [
         _launch(topology, engine, index, plan=plan, log_dir=log_dir, visit=visit)
         for index, engine in enumerate(topology.engines)

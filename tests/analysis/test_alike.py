@@ -123,6 +123,14 @@ def test_a_flag_that_differs_is_told_with_its_effect() -> None:
     assert found.brief == "their engines differ in gpu_memory_utilization"
 
 
+def test_pools_for_prefill_and_decode_are_what_is_compared() -> None:
+    prefill, decode = {"kv_role": "kv_producer", "kv_transfer_gb_per_s": 50}, {"kv_role": "kv_consumer"}
+    assert told(topology("tp4", {}), topology("p1d1", prefill, decode)) == ()  # 256 sequences, in the decode engine
+    slower = topology("slow", prefill | {"kv_transfer_gb_per_s": 25}, decode)
+    (found,) = told(topology("p1d1", prefill, decode), slower)
+    assert found.finding.severity == "info"  # both have the same pools: their link is the subject
+
+
 def test_the_same_flag_in_other_digits_is_the_same() -> None:
     assert told(topology("a", {"block_size": 16.0}), topology("b", {})) == ()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadstair.errors import PlanError
-from loadstair.plan.flags import SIMULATED_FLAGS, flag_problems
+from loadstair.plan.flags import POOL_FLAGS, SIMULATED_FLAGS, flag_problems, option_words
 from loadstair.plan.parse import read_plan
 from loadstair.simserver.options import parse_options
 
@@ -28,16 +28,16 @@ RIGHT = {
     "lora_modules": "sql chat",
     "quantization": "fp8",
     "kv_cache_dtype": "fp8",
+    "kv_role": "kv_producer",
+    "kv_transfer_gb_per_s": 50,
 }
 
 
 def test_every_flag_has_a_right_value_and_is_an_option_of_the_engine():
     assert set(RIGHT) == set(SIMULATED_FLAGS)
     assert list(flag_problems(RIGHT, "engine")) == []
-    words = []
-    for flag, value in RIGHT.items():
-        name = flag.replace("_", "-")
-        words += [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+    words = option_words(RIGHT)
+    assert len(words) == 2 * (len(RIGHT) - len(POOL_FLAGS)) - 2  # two are switches
     options = parse_options(["--model", "Qwen/Qwen2.5-32B-Instruct", "--gpu", "h100-nvl", "--tp", "2", *words])
     assert options.scheduler.gpu_share == 0.5
 
@@ -56,6 +56,9 @@ def test_every_flag_has_a_right_value_and_is_an_option_of_the_engine():
         ({"max_loras": 2}, "max_loras", "needs lora_modules beside it"),
         ({"num_speculative_tokens": 2}, "num_speculative_tokens", "needs acceptance_rate beside it"),
         ({"draft_cost": -1, "num_speculative_tokens": 2, "acceptance_rate": 1}, "draft_cost", "at least 0, not -1"),
+        ({"kv_role": "kv_both"}, "kv_role", "must be kv_producer or kv_consumer, not 'kv_both'"),
+        ({"kv_role": "kv_producer"}, "kv_role", "needs kv_transfer_gb_per_s beside it"),
+        ({"kv_transfer_gb_per_s": 50}, "kv_transfer_gb_per_s", "needs kv_role beside it"),
         ({"acceptance_rate": 70, "num_speculative_tokens": 2}, "acceptance_rate", "at most 1, not 70"),
     ],
 )

@@ -1,7 +1,7 @@
 """What the arms of a comparison should share, and do not: each difference with what it may do to the answer.
 
-The number of engines, their parallelism and the balancer are what is compared, and no differences. Where two topologies
-are arranged alike, their engines' flags are the subject too: they are told, but as no warning.
+The number of engines, their parallelism, their pools and the balancer are what is compared, and no differences. Where
+two topologies are arranged alike, their engines' flags are the subject too: they are told, but as no warning.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ from loadstair.analysis.comparison.arm import Arm, Difference
 from loadstair.analysis.comparison.measured_alike import measured_differences
 from loadstair.analysis.comparison.sequences import sequence_differences
 from loadstair.analysis.statistics.estimate import Finding
+from loadstair.plan.flags import KV_ROLE, POOL_FLAGS
 from loadstair.plan.model import ExternalTopology, Gpus, Plan, SimulatedTopology
+from loadstair.plan.pools import is_pooled
 from loadstair.serving.catalogue import find_gpu
 
 PRECISION = ("quantization", "kv_cache_dtype")
@@ -59,7 +61,7 @@ def arranged_alike(first: Arm, other: Arm) -> bool:
     """As many engines of the same parallelism behind the same balancer: then their flags are what is compared."""
 
     def arrangement(arm: Arm) -> tuple[object, ...]:
-        parallelism = sorted(engine.tp for engine in arm.topology.engines)
+        parallelism = sorted((engine.tp, str(engine.flags.get(KV_ROLE, ""))) for engine in arm.topology.engines)
         return arm.engine_count, parallelism, getattr(arm.topology, "balancer", None)
 
     return first.engine_count is not None and arrangement(first) == arrangement(other)
@@ -141,7 +143,10 @@ def _hardware(first: Arm, other: Arm) -> Iterator[Difference]:
 def _flags(first: Arm, other: Arm) -> Iterator[Difference]:
     if not first.engines or not other.engines:
         return
-    names = sorted({name for arm in (first, other) for engine in arm.engines for name in engine.flags} - HANDLED)
+    pooled = is_pooled(first.topology.engines), is_pooled(other.topology.engines)
+    arranging = {KV_ROLE} if all(pooled) else set(POOL_FLAGS)
+    given = {name for arm in (first, other) for engine in arm.engines for name in engine.flags}
+    names = sorted(given - HANDLED - arranging)
     differing = [name for name in names if _values(first, name) != _values(other, name)]
     dtypes = (_values(first, "dtype"), _values(other, "dtype"))
     if dtypes[0] != dtypes[1] and None in dtypes[0] | dtypes[1]:  # one that both name makes them unequal

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from loadstair.analysis.comparison.arm import Arm, Difference, both_valid
 from loadstair.analysis.statistics.estimate import Finding
 from loadstair.analysis.step.pool import LoadStep
+from loadstair.plan.flags import KV_ROLE
 from loadstair.plan.model import LoadMode, load_words
+from loadstair.plan.pools import PREFILL
 
 LIMIT = "max_num_seqs"
 QUEUED = 1.0
@@ -23,8 +25,8 @@ def sequence_differences(first: Arm, other: Arm, mode: LoadMode, *, arranged_ali
 
 
 def _limits(arm: Arm) -> tuple[int, ...] | None:
-    """Of each engine; None unless all are known."""
-    values = [engine.flags.get(LIMIT) for engine in arm.engines]
+    """Of each engine that gives tokens; None unless all are known."""
+    values = [engine.flags.get(LIMIT) for engine in arm.engines if engine.flags.get(KV_ROLE) != PREFILL]
     known = [int(value) for value in values if value is not None and value.isdigit()]
     return tuple(known) if known and len(known) == len(values) else None
 
