@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import assert_never
 
+from loadstair.plan.flags import KV_ROLE
 from loadstair.plan.model import (
     ArrivalKind,
     Balancer,
@@ -24,6 +25,7 @@ from loadstair.plan.model import (
     TopologyPlan,
     load_unit,
 )
+from loadstair.plan.pools import DECODE, PREFILL, is_pooled
 from loadstair.plan.rules import expected_e2e_s
 from loadstair.plan.staircase import expected_duration_s, visits
 from loadstair.plan.trace import arrivals_of
@@ -122,7 +124,8 @@ def _described(topology: TopologyPlan) -> str:
     match topology:
         case SimulatedTopology():
             gpus = f"{topology.gpus.count} × {topology.gpus.type}"
-            return f"simulated, {_engines(topology.engines)} on {gpus}{_behind(topology.balancer)}"
+            only = " (to be forecast, not run)" if is_pooled(topology.engines) else ""
+            return f"simulated, {_engines(topology.engines)} on {gpus}{_behind(topology.balancer)}{only}"
         case ProcessesTopology():
             return f"{len(topology.processes)} process(es){_behind(topology.balancer)}"
         case ExternalTopology():
@@ -134,7 +137,8 @@ def _described(topology: TopologyPlan) -> str:
 
 
 def _engines(engines: tuple[Engine, ...]) -> str:
-    return ", ".join(f"TP={engine.tp}" for engine in engines)
+    does = {PREFILL: " prefill", DECODE: " decode"}
+    return ", ".join(f"TP={engine.tp}{does.get(str(engine.flags.get(KV_ROLE)), '')}" for engine in engines)
 
 
 def _behind(balancer: Balancer | None) -> str:

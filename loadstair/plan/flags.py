@@ -18,16 +18,16 @@ WHOLE_NUMBERS = (
 SHARES = ("gpu_memory_utilization", "gpu_share")
 """Above 0, at most 1. `gpu_share` is our own."""
 SWITCHES = ("enable_prefix_caching", "enable_prompt_tokens_details")
+CHOICES = {"scheduling_policy": ("fcfs", "priority")}
+FORMATS: Mapping[str, Callable[[str], str]] = {"quantization": weight_format, "kv_cache_dtype": kv_format}
+OWN_NUMBERS = ("speed", "acceptance_rate", "draft_cost")
 KV_ROLE = "kv_role"
 KV_TRANSFER = "kv_transfer_gb_per_s"
-CHOICES = {"scheduling_policy": ("fcfs", "priority"), KV_ROLE: ("kv_producer", "kv_consumer")}
-FORMATS: Mapping[str, Callable[[str], str]] = {"quantization": weight_format, "kv_cache_dtype": kv_format}
-OWN_NUMBERS = ("speed", "acceptance_rate", "draft_cost", KV_TRANSFER)
-
-SIMULATED_FLAGS = (*WHOLE_NUMBERS, *SHARES, *SWITCHES, *CHOICES, *FORMATS, *OWN_NUMBERS, "lora_modules")
-"""Engine flags that the simulated engine knows."""
 POOL_FLAGS = (KV_ROLE, KV_TRANSFER)
-"""Of these alone not the engine but the topology: `loadstair.plan.pools`. `kv_transfer_gb_per_s` is our own."""
+"""They arrange engines in pools, so `loadstair.plan.pools` judges them. `kv_transfer_gb_per_s` is our own."""
+
+SIMULATED_FLAGS = (*WHOLE_NUMBERS, *SHARES, *SWITCHES, *CHOICES, *FORMATS, *OWN_NUMBERS, "lora_modules", *POOL_FLAGS)
+"""Engine flags that a simulated engine may have in a plan."""
 
 NEEDS = {
     "num_speculative_tokens": "acceptance_rate",
@@ -46,8 +46,6 @@ def flag_problems(flags: Mapping[str, FlagValue], path: str) -> Iterator[Problem
         needed = NEEDS.get(flag)
         if wrong is None and needed is not None and needed not in flags:
             wrong = f"needs {needed} beside it"
-        if (flag, value) == (KV_ROLE, "kv_producer") and KV_TRANSFER not in flags:
-            wrong = f"needs {KV_TRANSFER} beside it: what one such engine sends, such as 50 for a 400 Gb/s network"
         if wrong is not None:
             yield Problem(path=f"{path}.flags.{flag}", message=wrong)
 
@@ -55,6 +53,8 @@ def flag_problems(flags: Mapping[str, FlagValue], path: str) -> Iterator[Problem
 def _wrong(flag: str, value: FlagValue) -> str | None:
     if flag not in SIMULATED_FLAGS:
         return f"a simulated engine has no such flag; it has {', '.join(SIMULATED_FLAGS)}"
+    if flag in POOL_FLAGS:
+        return None
     if flag in SWITCHES:
         return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
     if flag in CHOICES:

@@ -1,5 +1,6 @@
 """Prefill and decode on engines of their own: which of a topology's engines does what, by vLLM's `kv_role`."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -44,17 +45,21 @@ def pool_problems(engines: Sequence[Engine], path: str, *, has_balancer: bool) -
     """`path`: of the topology. Nothing where no engine has a `kv_role`."""
     if not is_pooled(engines):
         return
-    missing = [index for index, engine in enumerate(engines) if KV_ROLE not in engine.flags]
-    for index in missing:
-        message = f"is missing: where one engine has it, each needs {PREFILL} or {DECODE}"
-        yield Problem(path=f"{path}.engines[{index}].flags.{KV_ROLE}", message=message)
-    for role, does in ((PREFILL, "computes prompts"), (DECODE, "gives tokens")):
-        if not missing and not _with_role(engines, role):
+    wrong = [(index, why) for index, engine in enumerate(engines) if (why := _wrong_role(engine.flags)) is not None]
+    for index, why in wrong:
+        yield Problem(path=f"{path}.engines[{index}].flags.{KV_ROLE}", message=why)
+    prefill, decode = _with_role(engines, PREFILL), _with_role(engines, DECODE)
+    for places, role, does in ((prefill, PREFILL, "computes prompts"), (decode, DECODE, "gives tokens")):
+        if not wrong and not places:
             yield Problem(path=f"{path}.engines", message=f"none of them is a {role}, which {does}")
-    speeds = {value for engine in engines if (value := _transfer(engine.flags)) is not None}
-    if len(speeds) > 1:
+    for index in prefill:
+        value = engines[index].flags.get(KV_TRANSFER)
+        if isinstance(value, bool | str) or value is None or not 0 < value < math.inf:
+            message = f"must be what one {PREFILL} sends, such as 50 for a 400 Gb/s network, not {value!r}"
+            yield Problem(path=f"{path}.engines[{index}].flags.{KV_TRANSFER}", message=message)
+    if len({engines[index].flags.get(KV_TRANSFER) for index in prefill}) > 1:
         yield Problem(path=f"{path}.engines", message=f"{KV_TRANSFER} must be the same for every {PREFILL}")
-    for index in _with_role(engines, DECODE):
+    for index in decode:
         if "max_num_queued_reqs" in engines[index].flags:
             message = f"is for a {PREFILL}: a prompt that is computed already cannot be refused"
             yield Problem(path=f"{path}.engines[{index}].flags.max_num_queued_reqs", message=message)
@@ -67,5 +72,9 @@ def _with_role(engines: Sequence[Engine], role: str) -> tuple[int, ...]:
     return tuple(index for index, engine in enumerate(engines) if engine.flags.get(KV_ROLE) == role)
 
 
-def _transfer(flags: Mapping[str, FlagValue]) -> FlagValue | None:
-    return flags.get(KV_TRANSFER) if flags.get(KV_ROLE) == PREFILL else None
+def _wrong_role(flags: Mapping[str, FlagValue]) -> str | None:
+    role = flags.get(KV_ROLE)
+    if role in (PREFILL, DECODE):
+        return None
+    given = "is missing: where one engine has it, each" if role is None else f"is {role!r}: each engine"
+    return f"{given} needs {PREFILL} or {DECODE}"

@@ -56,8 +56,6 @@ def test_every_flag_has_a_right_value_and_is_an_option_of_the_engine():
         ({"max_loras": 2}, "max_loras", "needs lora_modules beside it"),
         ({"num_speculative_tokens": 2}, "num_speculative_tokens", "needs acceptance_rate beside it"),
         ({"draft_cost": -1, "num_speculative_tokens": 2, "acceptance_rate": 1}, "draft_cost", "at least 0, not -1"),
-        ({"kv_role": "kv_both"}, "kv_role", "must be kv_producer or kv_consumer, not 'kv_both'"),
-        ({"kv_role": "kv_producer"}, "kv_role", "needs kv_transfer_gb_per_s beside it"),
         ({"kv_transfer_gb_per_s": 50}, "kv_transfer_gb_per_s", "needs kv_role beside it"),
         ({"acceptance_rate": 70, "num_speculative_tokens": 2}, "acceptance_rate", "at most 1, not 70"),
     ],
