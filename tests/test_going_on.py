@@ -211,6 +211,7 @@ def test_a_run_whose_remote_workers_stay_away_ends_and_is_resumed(tmp_path: Path
         assert read(folder, "run.json")["ending"] == "load_failed"
         with started(*worker):
             again = loadstair("run", "--resume", folder)
+    skip_if_too_busy(tmp_path / "out")
     assert again.code == 0, again.err
     visits = read(folder, "run.json")["visits"]
     assert [visit["visit"] for visit in visits] == [0, 4]  # 1 to 3 were for the first run's replacements
@@ -235,6 +236,7 @@ def test_workers_that_are_lost_again_and_again_end_the_run_which_can_be_resumed(
     record = read(folder, "run.json")
     assert (record["ending"], [visit["visit"] for visit in record["visits"]]) == ("load_failed", [0, 1, 2, 3])
     again = loadstair("run", "--resume", folder)
+    skip_if_too_busy(tmp_path / "out")
     assert again.code == 0, again.err
     check_books(folder)
     record = read(folder, "run.json")
@@ -271,8 +273,10 @@ def test_a_topology_that_dies_is_named_at_the_end_tried_again_and_completed_by_a
         ("two", 1, True, None), ("one", 1, True, None),
     ]  # fmt: skip
     assert record["visits"][0]["broke_off_message"].startswith("topology one: engine0 died")
+    skip_if_too_busy(tmp_path / "out")
     assert measured(folder, "two") == [(2, "valid"), (4, "valid")]
     again = loadstair("run", "--resume", folder)
+    skip_if_too_busy(tmp_path / "out")
     assert again.code == 0, again.err
     record = read(folder, "run.json")
     assert record["ending"] == "complete"
