@@ -73,7 +73,7 @@ def with_a_worker_killed(plan: Path, out: Path, *, steps_before: int) -> Ended:
 
 @pytest.mark.parametrize("mode", ["closed", "open"])
 def test_the_step_is_taken_again_by_all_and_so_are_those_after_it(mode: str, tmp_path: Path) -> None:
-    load = {"mode": mode, "steps": [3, 6, 9], "warmup_s": 1, "hold_s": 6, "stop_early": False}
+    load = {"mode": mode, "steps": [3, 6, 9], "warmup_s": 0.5, "hold_s": 4, "stop_early": False}
     load |= {"on_worker_lost": "replace"}
     plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
     ended = with_a_worker_killed(plan, tmp_path / "out", steps_before=1)
@@ -102,7 +102,7 @@ def test_the_step_is_taken_again_by_all_and_so_are_those_after_it(mode: str, tmp
 
 
 def test_a_soak_is_held_again(tmp_path: Path) -> None:
-    load = {"shape": "soak", "steps": [4], "warmup_s": 1, "hold_s": 6, "on_worker_lost": "replace"}
+    load = {"shape": "soak", "steps": [4], "warmup_s": 0.5, "hold_s": 5, "on_worker_lost": "replace"}
     plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4)], load=load, workers=2)
     ended = with_a_worker_killed(plan, tmp_path / "out", steps_before=0)
     skip_if_too_busy(tmp_path / "out")
@@ -164,7 +164,7 @@ def remote_plan(folder: Path, url: str, port: int, wait_s: float) -> Path:
     return write_plan(
         folder / "plan.yaml",
         [{"name": "one", "kind": "external", "url": url}],
-        load={"steps": [4, 6], "warmup_s": 0.5, "hold_s": 6, "stop_early": False, "on_worker_lost": "replace"},
+        load={"steps": [4, 6], "warmup_s": 0.5, "hold_s": 5, "stop_early": False, "on_worker_lost": "replace"},
         workers={"expect": 2, "bind": "127.0.0.1", "port": port, "wait_s": wait_s},
     )
 
@@ -198,7 +198,7 @@ def test_a_run_whose_remote_workers_stay_away_ends_and_is_resumed(tmp_path: Path
     out = tmp_path / "out"
     worker = ("worker", f"127.0.0.1:{port}", "--processes", "1")
     with engine() as url, started(*worker):
-        plan = remote_plan(tmp_path, url, port, wait_s=15)
+        plan = remote_plan(tmp_path, url, port, wait_s=8)
         with started("run", plan, "--out", out) as process, started(*worker) as gone:
             wait_for("the first step", lambda: steps_on_disk(out) == 1)
             time.sleep(2.5)  # in the second
@@ -206,7 +206,7 @@ def test_a_run_whose_remote_workers_stay_away_ends_and_is_resumed(tmp_path: Path
             wait_for("the end of its workers", lambda: not workers_of(gone.mark))  # type: ignore[attr-defined]
             ended = end_of(process)
         assert ended.code == 3
-        assert "workers: 1 of 2 missing after 15 s" in ended.error_lines[0]
+        assert "workers: 1 of 2 missing after 8 s" in ended.error_lines[0]
         folder = run_folder(out)
         assert read(folder, "run.json")["ending"] == "load_failed"
         with started(*worker):
@@ -256,7 +256,14 @@ def with_the_first_engine_killed(plan: Path, out: Path) -> Ended:
 
 
 def test_a_topology_that_dies_is_named_at_the_end_tried_again_and_completed_by_a_resumption(tmp_path: Path) -> None:
-    load = {"steps": [2, 4], "warmup_s": 1, "hold_s": 3, "repeats": 2, "stop_early": False, "on_server_lost": "next"}
+    load = {
+        "steps": [2, 4],
+        "warmup_s": 0.5,
+        "hold_s": 2.5,
+        "repeats": 2,
+        "stop_early": False,
+        "on_server_lost": "next",
+    }
     plan = write_plan(tmp_path / "plan.yaml", [simulated("one", 4), simulated("two", 2)], load=load, workers=1)
     ended = with_the_first_engine_killed(plan, tmp_path / "out")
     assert ended.code == 3

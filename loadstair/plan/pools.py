@@ -55,7 +55,7 @@ def pool_problems(engines: Sequence[Engine], path: str, *, has_balancer: bool) -
     for index in prefill:
         value = engines[index].flags.get(KV_TRANSFER)
         if isinstance(value, bool | str) or value is None or not 0 < value < math.inf:
-            message = f"must be what one {PREFILL} sends, such as 50 for a 400 Gb/s network, not {value!r}"
+            message = f"must be the GB/s that one {PREFILL} sends, such as 50 over a 400 Gb/s network, not {value!r}"
             yield Problem(path=f"{path}.engines[{index}].flags.{KV_TRANSFER}", message=message)
     if len({engines[index].flags.get(KV_TRANSFER) for index in prefill}) > 1:
         yield Problem(path=f"{path}.engines", message=f"{KV_TRANSFER} must be the same for every {PREFILL}")

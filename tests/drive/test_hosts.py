@@ -136,9 +136,9 @@ def test_workers_on_two_hosts_share_every_visit_and_the_books_add_up(two_hosts: 
 @pytest.mark.slow
 def test_at_the_deadline_it_is_told_who_came_and_how_many_are_missing(two_hosts: list[Host], tmp_path: Path) -> None:
     with engine(tmp_path) as url, started(worker(two_hosts[0]), tmp_path / "worker.log"):
-        done = run(write_plan(tmp_path, url, expect=2, wait_s=15.0))
+        done = run(write_plan(tmp_path, url, expect=2, wait_s=8.0))
     assert done.returncode == 3
-    assert "workers: 1 of 2 missing after 15 s (came: " in done.stderr
+    assert "workers: 1 of 2 missing after 8 s (came: " in done.stderr
     assert f"({two_hosts[0].address}, pid " in done.stderr
     assert f"scripts/run_worker.sh {MASTER}:{PORT}" in done.stderr
 

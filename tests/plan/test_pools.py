@@ -32,12 +32,17 @@ def test_without_roles_there_are_no_pools() -> None:
     [
         ([PREFILL, DECODE, {}], False, "engines[2].flags.kv_role", "each needs kv_producer or kv_consumer"),
         ([PREFILL, {"kv_role": "kv_both"}], False, "engines[1].flags.kv_role", "is 'kv_both': each engine needs"),
-        ([{"kv_role": "kv_producer"}, DECODE], False, "engines[0].flags.kv_transfer_gb_per_s", "must be what one"),
+        (
+            [{"kv_role": "kv_producer"}, DECODE],
+            False,
+            "engines[0].flags.kv_transfer_gb_per_s",
+            "must be the GB/s that one",
+        ),
         (
             [PREFILL | {"kv_transfer_gb_per_s": 0}, DECODE],
             False,
             "engines[0].flags.kv_transfer_gb_per_s",
-            "such as 50 for a 400 Gb/s network, not 0",
+            "such as 50 over a 400 Gb/s network, not 0",
         ),
         ([PREFILL, PREFILL], False, "engines", "none of them is a kv_consumer, which gives tokens"),
         ([DECODE], False, "engines", "none of them is a kv_producer, which computes prompts"),
