@@ -8,8 +8,8 @@ from functools import partial
 from loadstair.forecast.balancer import Picker
 from loadstair.forecast.delays import Delays
 from loadstair.forecast.simulated_time import SimulatedTime
-from loadstair.simserver.scheduler import FinishReason, Overloaded, Request, SchedulerConfig
-from loadstair.simserver.timed import Service
+from loadstair.simserver.scheduler import FinishReason, Overloaded, Request, SchedulerConfig, Token
+from loadstair.simserver.timed import DrivenService, Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ class Cluster:
         self._to_engine_ns = delays.to_engine_ns + balancer_ns
         self._to_client_ns = delays.to_client_ns + balancer_ns
         self._context_tokens_max = context_tokens_max
-        self._services = tuple(services)
-        self._expected_ns: list[int | None] = [None] * len(services)
-        """When something next happens at each place, as the events have it."""
+        self._places = tuple(
+            DrivenService(service, time.at, partial(self._give, place)) for place, service in enumerate(services)
+        )
         self._open = [0] * len(services)
         self._flights: dict[str, Flight] = {}
         self._sent = 0
@@ -87,14 +87,14 @@ class Cluster:
         """The client hangs up: the engine stops at once, and nobody is told of an end."""
         flight.cut = True
         if self._flights.pop(flight.id, None) is not None and flight.place is not None:
-            self._services[flight.place].abort(flight.id)
+            self._places[flight.place].service.abort(flight.id)
             self._open[flight.place] -= 1
 
     def _arrive(self, flight: Flight) -> None:
         if flight.cut:
             return
         place = flight.place = 0 if self._picker is None else self._picker.pick(self._open)
-        if len(self._services[place].schedulers) == 1:
+        if len(self._places[place].service.schedulers) == 1:
             flight.upstream = f"engine{place}"
         now_ns = self._time.now_ns()
         refused = self._submit(flight, place, now_ns)
@@ -104,22 +104,21 @@ class Cluster:
             return
         self._flights[flight.id] = flight
         self._open[place] += 1
-        self._expect(place)
 
     def _submit(self, flight: Flight, place: int, now_ns: int) -> Refused | None:
         whole, longest = flight.prompt_tokens + flight.max_tokens, self._context_tokens_max
         if longest is not None and whole > longest:
             return Refused(reason=f"{whole} tokens of prompt and answer, the engine's context is {longest}")
-        service = self._services[place]
+        engines = self._places[place]
         try:
-            service.add(
+            engines.add(
                 Request(
                     id=flight.id,
                     prompt_tokens=flight.prompt_tokens,
                     max_tokens=flight.max_tokens,
                     stop_after=flight.stop_after,
                     arrival_ns=now_ns,
-                    prompt_blocks=_shared_blocks(service.schedulers[0].config, flight.prefix_tokens),
+                    prompt_blocks=_shared_blocks(engines.service.schedulers[0].config, flight.prefix_tokens),
                 ),
                 now_ns,
             )
@@ -129,20 +128,11 @@ class Cluster:
             return Refused(reason=str(error))
         return None
 
-    def _expect(self, place: int) -> None:
-        next_ns = self._services[place].next_ns
-        if next_ns is not None and next_ns != self._expected_ns[place]:
-            self._expected_ns[place] = next_ns
-            self._time.at(next_ns, partial(self._advance, place, next_ns))
-
-    def _advance(self, place: int, now_ns: int) -> None:
-        """The busiest place of a forecast: once for every token of every request."""
-        if self._expected_ns[place] != now_ns:
-            return  # something came before it
-        self._expected_ns[place] = None
+    def _give(self, place: int, tokens: list[Token], now_ns: int) -> None:
+        """The busiest part of a forecast: once for every token of every request."""
         flights, stamp_ns = self._flights, now_ns + self._to_client_ns
         given = 0
-        for token in self._services[place].advance(now_ns):
+        for token in tokens:
             flight = flights[token.sequence.request.id]
             stamps = flight.token_ns
             if not stamps:
@@ -157,7 +147,6 @@ class Cluster:
             if token.finish is not None:
                 self._finish(flight, place, token.finish, stamp_ns)
         self.tokens += given
-        self._expect(place)
 
     def _finish(self, flight: Flight, place: int, finish: FinishReason, stamp_ns: int) -> None:
         del self._flights[flight.id]

@@ -181,7 +181,12 @@ def _policy(topology: TopologyPlan) -> Policy | None:
     balancer = _balancer(topology)
     if balancer is not None:
         return balancer.policy
-    return "round_robin" if len(topology.engines) > 1 and not is_pooled(topology.engines) else None
+    return "round_robin" if _lacks_balancer(topology) else None
+
+
+def _lacks_balancer(topology: TopologyPlan) -> bool:
+    several = len(topology.engines) > 1 and not is_pooled(topology.engines)
+    return several and _balancer(topology) is None
 
 
 def _balancer(topology: TopologyPlan) -> Balancer | None:
@@ -196,6 +201,6 @@ def _notes(topology: TopologyPlan) -> list[str]:
         if unknown
         else []
     )
-    if len(topology.engines) > 1 and _balancer(topology) is None and not is_pooled(topology.engines):
+    if _lacks_balancer(topology):
         notes.append(f"{name}: its balancer is not known; the forecast takes round robin")
     return notes

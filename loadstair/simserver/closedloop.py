@@ -4,10 +4,11 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from loadstair.simserver.scheduler import Scheduler
 from loadstair.simserver.sequence import Request, Token
-from loadstair.simserver.timed import Service, TimedEngine
+from loadstair.simserver.timed import DrivenService, Service, TimedEngine
 from loadstair.units import NS_PER_S
 
 CLIENT_TURNAROUND_NS = 200_000
@@ -66,31 +67,28 @@ def run_closed_loop(
 class _Loop:
     def __init__(self, services: tuple[Service, ...], lengths: Lengths, stop_sending_ns: int) -> None:
         self.traces: list[RequestTrace] = []
-        self._services = services
+        self._services = [
+            DrivenService(service, self._at, partial(self._record, place)) for place, service in enumerate(services)
+        ]
         self._lengths = lengths
         self._stop_sending_ns = stop_sending_ns
         self._round_robin: Iterator[int] = itertools.cycle(range(len(services)))
         self._sent = 0
         self._token_ns: dict[str, list[int]] = {}
         self._order = itertools.count()
-        # (time, tie-break, service in which something happens then; None: a user sends)
-        self._events: list[tuple[int, int, int | None]] = []
-        # When something next happens in each service, as the events have it.
-        self._expected_ns: list[int | None] = [None] * len(services)
+        # (time, tie-break, what happens then)
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
 
     def send_at(self, at_ns: int) -> None:
-        self._push(at_ns, None)
+        self._at(at_ns, partial(self._send, at_ns))
 
     def run(self) -> None:
         while self._events:
-            now_ns, _, service = heapq.heappop(self._events)
-            if service is None:
-                self._send(now_ns)
-            elif self._expected_ns[service] == now_ns:
-                self._advance(service, now_ns)
+            _, _, action = heapq.heappop(self._events)
+            action()
 
-    def _push(self, at_ns: int, service: int | None) -> None:
-        heapq.heappush(self._events, (at_ns, next(self._order), service))
+    def _at(self, at_ns: int, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at_ns, next(self._order), action))
 
     def _send(self, now_ns: int) -> None:
         if now_ns >= self._stop_sending_ns:
@@ -101,24 +99,12 @@ class _Loop:
         self._sent += 1
         self._token_ns[request.id] = []
         self._services[service].add(request, now_ns)
-        self._expect(service)
 
-    def _advance(self, service: int, now_ns: int) -> None:
-        for token in self._services[service].advance(now_ns):
-            self._record(service, token, now_ns)
-        self._expected_ns[service] = None
-        self._expect(service)
-
-    def _expect(self, service: int) -> None:
-        next_ns = self._services[service].next_ns
-        if next_ns is not None and next_ns != self._expected_ns[service]:
-            self._expected_ns[service] = next_ns
-            self._push(next_ns, service)
-
-    def _record(self, service: int, token: Token, now_ns: int) -> None:
-        request = token.sequence.request
-        self._token_ns[request.id].extend([now_ns] * token.tokens)
-        if token.finish is not None:
-            token_ns = tuple(self._token_ns.pop(request.id))
-            self.traces.append(RequestTrace(engine=service, sent_ns=request.arrival_ns, token_ns=token_ns))
-            self.send_at(now_ns + CLIENT_TURNAROUND_NS)
+    def _record(self, service: int, tokens: list[Token], now_ns: int) -> None:
+        for token in tokens:
+            request = token.sequence.request
+            self._token_ns[request.id].extend([now_ns] * token.tokens)
+            if token.finish is not None:
+                token_ns = tuple(self._token_ns.pop(request.id))
+                self.traces.append(RequestTrace(engine=service, sent_ns=request.arrival_ns, token_ns=token_ns))
+                self.send_at(now_ns + CLIENT_TURNAROUND_NS)

@@ -1,5 +1,7 @@
 """A scheduler in simulated time: an engine that is never late."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from loadstair.simserver.batch import Step
@@ -77,3 +79,38 @@ class TimedEngine:
         tokens = self.scheduler.finish_step(step)
         self._step = self.scheduler.next_step(step.end_ns)
         return tokens
+
+
+class DrivenService:
+    """A service whose next event is always among those of a simulation."""
+
+    def __init__(
+        self,
+        service: Service,
+        at: Callable[[int, Callable[[], None]], None],
+        give: Callable[[list[Token], int], None],
+    ) -> None:
+        """`at`: puts an action among the simulation's events. `give`: gets tokens and when they came."""
+        self.service = service
+        self._at = at
+        self._give = give
+        self._expected_ns: int | None = None
+        """When something next happens here, as the events have it."""
+
+    def add(self, request: Request, now_ns: int) -> None:
+        """Raises as `Scheduler.add`."""
+        self.service.add(request, now_ns)
+        self._expect()
+
+    def _expect(self) -> None:
+        next_ns = self.service.next_ns
+        if next_ns is not None and next_ns != self._expected_ns:
+            self._expected_ns = next_ns
+            self._at(next_ns, partial(self._happen, next_ns))
+
+    def _happen(self, now_ns: int) -> None:
+        if self._expected_ns != now_ns:
+            return  # something came before it
+        self._expected_ns = None
+        self._give(self.service.advance(now_ns), now_ns)
+        self._expect()

@@ -2,12 +2,11 @@
 
 import http.client
 import json
-from collections.abc import Callable
 from contextlib import contextmanager
 
 import pytest
 
-from loadstair.clock import Deadline, sleep_s
+from tests.cli import wait_for
 from tests.simserver.engine_process import chat_body, running_engine
 
 
@@ -23,13 +22,6 @@ def stream(engine, *, tokens: int, name: str):
         yield response
     finally:
         connection.close()
-
-
-def wait_for(what: str, is_so: Callable[[], bool]) -> None:
-    deadline = Deadline.after_s(30)
-    while not is_so():
-        assert not deadline.passed(), f"never: {what}"
-        sleep_s(0.02)
 
 
 def wait_for_end(engine) -> None:
