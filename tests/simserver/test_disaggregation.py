@@ -1,6 +1,7 @@
 """Prefill and decode on engines of their own."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from loadstair.simserver.closedloop import run_closed_loop
 from loadstair.simserver.disaggregation import KvLink, PrefillDecode
 from loadstair.simserver.scheduler import Scheduler
-from loadstair.simserver.timed import Service, TimedEngine
+from loadstair.simserver.timed import DrivenService, Service, TimedEngine
 from loadstair.units import ns_from_s
 from tests.simserver.laws import request, scheduler
 
@@ -96,6 +97,22 @@ def test_a_prompt_that_no_decode_engine_can_hold_is_refused_at_once():
     with pytest.raises(ValueError, match="needs 7 KV blocks, the engine has 4"):
         both.add(request("a", 100, 3), 0)
     assert both.next_ns is None
+
+
+def test_driven_by_a_simulation_it_happens_once_at_each_of_its_times():
+    events: list[tuple[int, Callable[[], None]]] = []
+    times: list[int] = []
+    driven = DrivenService(
+        pools(prefill=2), lambda at_ns, action: events.append((at_ns, action)), lambda _, now_ns: times.append(now_ns)
+    )
+    driven.add(request("a", 8000, 20), 0)
+    driven.add(request("b", 100, 20), 0)  # its prefill ends before that of the one which came before it
+    while events:
+        event = min(events, key=lambda one: one[0])
+        events.remove(event)
+        event[1]()
+    assert len(times) > 20
+    assert len(set(times)) == len(times)
 
 
 def test_it_stands_in_a_closed_loop_as_an_engine_does():
